@@ -1,0 +1,1 @@
+"""The command line; each command's code is imported when the command is called."""

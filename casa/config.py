@@ -1,0 +1,146 @@
+"""The configuration of a session: pydantic models, read from YAML, with one clear line for each mistake.
+
+This module knows no other part of casa but its errors and where shipped files lie.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from casa.errors import InputError
+from casa.resources import find_resource
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(Section):
+    """How frames are read."""
+
+    fps_hz: Positive | None = Field(
+        default=None, description="frame rate to assume instead of the file's own timestamps"
+    )
+    interlaced: Literal["auto", "no", "separate"] = Field(
+        default="auto", description="separate: each field becomes a picture of its own, at twice the frame rate"
+    )
+    every_nth: Annotated[int, Field(ge=1)] = Field(default=1, description="analyse every n-th frame, skip the rest")
+    max_frames: Annotated[int, Field(ge=1)] | None = None
+    loop: Annotated[int, Field(ge=1)] = Field(default=1, description="play the source this many times, time running on")
+
+
+class DetectConfig(Section):
+    """The detector."""
+
+    weights: str = Field(default="sperm", description="name in models/manifest.toml, or a path to .pt, .onnx or .xml")
+    backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    half: bool | None = Field(default=None, description="half precision; null: on CUDA yes, elsewhere no")
+    confidence: Fraction = Field(default=0.05, description="detections below it are dropped before the tracker")
+    iou_nms: Fraction = 0.5
+    max_detections: Annotated[int, Field(ge=1)] = 1000
+    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads of the network; 0: all cores")
+
+
+class TrackConfig(Section):
+    """ByteTrack association over an IMM bank; the defaults are the result of the ablation in docs/."""
+
+    models: tuple[str, ...] = ("cv_low", "cv_high", "ca", "ct")
+    high_confidence: Fraction = 0.5
+    low_confidence: Fraction = 0.1
+    new_track_confidence: Fraction = 0.6
+    max_miss_s: Positive = Field(default=0.6, description="a track missed for longer ends")
+    max_predicted_s: Positive = Field(default=0.3, description="a confirmed track is put out through misses this long")
+    min_hits: Annotated[int, Field(ge=1)] = Field(default=3, description="detections before a track is confirmed")
+
+
+class KinematicsConfig(Section):
+    """Windows in ms, so that results do not depend on the frame rate."""
+
+    average_window_ms: Positive = Field(
+        default=100.0, description="length of the running mean that makes the average path"
+    )
+    grade_window_s: Positive = 1.0
+    min_duration_s: Positive = Field(default=0.5, description="tracks seen for less are counted but not measured")
+    jitter_px: float | Literal["auto"] = Field(
+        default="auto", description="localisation jitter (sd per axis) to correct for"
+    )
+    drift: bool = Field(default=False, description="remove the drift of the whole field")
+    immotile_vap_um_s: Positive = Field(
+        default=3.0, description="below it, and without beat, a sperm is immotile (grade d)"
+    )
+
+
+class RecordConfig(Section):
+    """What the recording keeps and how often it is made safe."""
+
+    detections: bool = True
+    sync_interval_s: Positive = 0.5
+    thumbnail_every_s: Positive = Field(
+        default=10.0, description="one picture of the field is kept this often, for the report"
+    )
+
+
+class EdgeConfig(Section):
+    """What happens between two stages when the second is slower."""
+
+    policy: Literal["block", "latest"] = "block"
+    depth: Annotated[int, Field(ge=1)] = 8
+
+
+class GraphConfig(Section):
+    """The runner and the edges between its stages, by the name of the stage they lead to."""
+
+    runner: Literal["serial", "threaded"] = "threaded"
+    edges: dict[str, EdgeConfig] = Field(default_factory=dict)
+
+
+class Config(Section):
+    """A whole session."""
+
+    source: SourceConfig = SourceConfig()
+    detect: DetectConfig = DetectConfig()
+    track: TrackConfig = TrackConfig()
+    kinematics: KinematicsConfig = KinematicsConfig()
+    record: RecordConfig = RecordConfig()
+    graph: GraphConfig = GraphConfig()
+
+
+def load_config(name: str | Path, overrides: dict[str, Any] | None = None) -> Config:
+    """A configuration by path or shipped name, with dotted overrides (``{"source.fps_hz": 49}``) on top.
+
+    Raises
+    ------
+    InputError : no such file, not YAML, or a key or value that does not fit; the message names the key.
+    """
+    path = find_resource("configs", name, ".yaml")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected sections (source, detect, track, …), got {type(data).__name__}")
+    for dotted, value in (overrides or {}).items():
+        if value is None:
+            continue
+        *sections, key = dotted.split(".")
+        target = data
+        for section in sections:
+            target[section] = dict(target.get(section) or {})
+            target = target[section]
+        target[key] = value
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
