@@ -1,0 +1,1 @@
+"""Scores of detections, tracks, kinematics and whole chains against truth; knows types and tables only."""

@@ -1,0 +1,53 @@
+"""Overlap and distance between boxes, and rows grouped by picture: what every score starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from casa.types import DetectionTable, FloatArray, IntArray, TrackTable, centre_size_to_boxes
+
+
+def table_boxes(table: DetectionTable | TrackTable) -> FloatArray:
+    """(n, 4) float64 left/top/right/bottom of a table's rows, px."""
+    return centre_size_to_boxes(np.stack([table.cx_px, table.cy_px, table.w_px, table.h_px], axis=1))
+
+
+def table_centres(table: DetectionTable | TrackTable) -> FloatArray:
+    """(n, 2) float64 centres of a table's rows, px."""
+    return np.stack([table.cx_px, table.cy_px], axis=1)
+
+
+def box_iou(first: FloatArray, second: FloatArray) -> FloatArray:
+    """(m, 4) and (n, 4) left/top/right/bottom -> (m, n) intersection over union; 0 where both areas are 0."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    intersection = np.prod(np.clip(high - low, 0.0, None), axis=2)
+    area_first = np.prod(first[:, 2:] - first[:, :2], axis=1)
+    area_second = np.prod(second[:, 2:] - second[:, :2], axis=1)
+    union = area_first[:, None] + area_second[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def centre_distance_px(first: FloatArray, second: FloatArray) -> FloatArray:
+    """(m, 2) and (n, 2) centres -> (m, n) Euclidean distance, px."""
+    return np.hypot(first[:, None, 0] - second[None, :, 0], first[:, None, 1] - second[None, :, 1])
+
+
+def rows_by_picture(*tables: DetectionTable | TrackTable) -> tuple[IntArray, list[list[IntArray]]]:
+    """Rows of each table by picture, a picture being a frame and a field.
+
+    Returns
+    -------
+    keys : (p, 2) int64, frame and field of every picture that occurs in any of the tables, in order.
+    rows : for each table, p arrays of row numbers, each in the table's own order.
+    """
+    stacked = [np.stack([table.frame, table.field], axis=1) for table in tables]
+    keys, inverse = np.unique(np.concatenate(stacked), axis=0, return_inverse=True)
+    rows, start = [], 0
+    for pairs in stacked:
+        picture = inverse.reshape(-1)[start : start + len(pairs)]
+        start += len(pairs)
+        order = np.argsort(picture, kind="stable")
+        ends = np.searchsorted(picture[order], np.arange(len(keys) + 1))
+        rows.append([order[ends[i] : ends[i + 1]] for i in range(len(keys))])
+    return keys, rows
