@@ -13,8 +13,8 @@ class Stage(Protocol[In, Out]):
     """A step of the graph.
 
     ``process`` may give none, one or several items for one taken, and may give the results of earlier items
-    later, as long as they come in order; ``flush`` gives what is left at the end of the stream. All four are
-    called from one thread.
+    later, as long as they come in order; ``flush`` gives what is left at the end of the stream. ``process`` and
+    ``flush`` are called from one thread, ``open`` and ``close`` from the runner's.
     """
 
     def open(self) -> None:
