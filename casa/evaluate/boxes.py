@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from casa.types import DetectionTable, FloatArray, IntArray, TrackTable, centre_size_to_boxes
+
+Table = TypeVar("Table", DetectionTable, TrackTable)
 
 
 def table_boxes(table: DetectionTable | TrackTable) -> FloatArray:
@@ -51,3 +55,13 @@ def rows_by_picture(*tables: DetectionTable | TrackTable) -> tuple[IntArray, lis
         ends = np.searchsorted(picture[order], np.arange(len(keys) + 1))
         rows.append([order[ends[i] : ends[i + 1]] for i in range(len(keys))])
     return keys, rows
+
+
+def frames_between(table: Table, first: int | None = None, stop: int | None = None) -> Table:
+    """Rows of frames ``first`` to ``stop`` - 1, as in a Python slice; None is open."""
+    keep = np.ones(len(table), bool)
+    if first is not None:
+        keep &= table.frame >= first
+    if stop is not None:
+        keep &= table.frame < stop
+    return table.select(keep)

@@ -53,8 +53,8 @@ def _trackeval_data(truth: TrackTable, found: TrackTable) -> dict[str, Any]:
 def tracking_scores(truth: TrackTable, found: TrackTable) -> dict[str, float | int]:
     """Score tracks against true tracks over every picture that occurs in either table.
 
-    Cut both tables to the frames to be judged first (`select_frames`). All rows of ``found`` count, predicted
-    ones too.
+    Cut both tables to the frames to be judged first (`casa.evaluate.boxes.frames_between`). All rows of
+    ``found`` count, predicted ones too.
 
     Returns
     -------
@@ -115,13 +115,3 @@ def combine_scores(by_video: Mapping[str, Mapping[str, float | int]]) -> dict[st
     for name in SUMMED_SCORES:
         combined[name] = int(sum(scores[name] for scores in by_video.values()))
     return combined
-
-
-def select_frames(table: TrackTable, first: int | None, last: int | None) -> TrackTable:
-    """Rows of frames ``first`` to ``last``, both included; None is open."""
-    keep = np.ones(len(table), bool)
-    if first is not None:
-        keep &= table.frame >= first
-    if last is not None:
-        keep &= table.frame <= last
-    return table.select(keep)
