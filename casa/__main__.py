@@ -1,0 +1,6 @@
+"""``python -m casa``."""
+
+from casa.cli.main import main
+
+if __name__ == "__main__":
+    main()

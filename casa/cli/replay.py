@@ -1,0 +1,149 @@
+"""``casa replay``: a recorded video in, a recording and a report out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from casa.engine import SessionResult
+
+
+def replay(
+    video: Annotated[str, typer.Argument(help="Video file, folder of images, or simulator[:PRESET].")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Recording to write; by default VIDEO's name with .h5.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second, instead of the file's own timestamps.", show_default=False)
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
+    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    weights: Annotated[
+        str | None, typer.Option(help="Detector weights: a name in `casa models list`, or a file.")
+    ] = None,
+    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx or torch.")] = None,
+    jitter_px: Annotated[
+        str | None, typer.Option(help="Localisation jitter to correct for: auto, a number in px, or 0 for none.")
+    ] = None,
+    drift: Annotated[bool | None, typer.Option("--drift/--no-drift", help="Remove the drift of the field.")] = None,
+    every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    loop: Annotated[int | None, typer.Option(help="Play the video so many times over.")] = None,
+    serial: Annotated[bool, typer.Option("--serial", help="One thread, for debugging.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Analyse a recorded video: detect, track and measure every sperm; write a recording and a report."""
+    from casa.cli.output import print_json, refuse_existing
+    from casa.config import load_config
+
+    overrides = {
+        "source.fps_hz": fps,
+        "source.every_nth": every_nth,
+        "source.max_frames": max_frames,
+        "source.loop": loop,
+        "detect.weights": weights,
+        "detect.backend": backend,
+        "kinematics.jitter_px": _jitter(jitter_px),
+        "kinematics.drift": drift,
+        "graph.runner": "serial" if serial else None,
+    }
+    settings = load_config(config, overrides)
+    output = output or Path(f"{Path(video.rstrip('/').replace(':', '_')).stem}.h5")
+    page = output.with_suffix(".html")
+    refuse_existing(output, force)
+    if report:
+        refuse_existing(page, force)
+    result = run_replay(video, output, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
+    if report:
+        from casa.report import write_report
+
+        write_report(output, page, force=force)
+    if as_json:
+        print_json(result_json(result))
+    else:
+        print_summary(result, page if report else None)
+
+
+def _jitter(text: str | None) -> float | str | None:
+    """The value of --jitter-px for the configuration, which checks it."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
+def run_replay(
+    uri: str, output: Path, settings: Any, calibration_name: str | None, *, force: bool, command: str
+) -> SessionResult:
+    """Open the source, replay it with a progress bar, stop in order on Ctrl-C."""
+    from casa.calibrate.profile import load_profile
+    from casa.cli.output import stop_on_interrupt
+    from casa.engine import replay
+    from casa.progress import progress
+    from casa.sources import open_source
+
+    calibration = load_profile(calibration_name) if calibration_name else None
+    with open_source(uri, settings.source) as source, stop_on_interrupt() as stop:
+        total = source.info.n_frames
+        with progress(f"analysing {Path(uri).name}", total) as bar:
+            return replay(
+                source, output, settings, calibration, force=force, stop=stop, on_frame=bar.advance, command=command
+            )
+
+
+def result_json(result: SessionResult) -> dict[str, Any]:
+    """What ``--json`` prints; null where it cannot be known."""
+    account, summary = result.account, result.summary
+    return {
+        "status": result.status,
+        "frames": {
+            "captured": account.captured,
+            "processed": account.processed,
+            "skipped": account.skipped,
+            "dropped": account.dropped,
+            "failed": account.failed,
+        },
+        "fps_processed": result.fps_processed,
+        "latency_ms": result.latency_ms,
+        "cpu_ms_per_frame": result.cpu_ms_per_frame,
+        "tracks": summary.n_tracks,
+        "heads_per_frame": summary.heads_per_frame,
+        "concentration_m_per_ml": summary.concentration_m_per_ml,
+        "motility_percent": summary.motility_percent,
+        "flags": list(summary.flags),
+        "recording": str(result.recording),
+    }
+
+
+def print_summary(result: SessionResult, report: Path | None) -> None:
+    """The result for people, in a few lines."""
+    account, summary = result.account, result.summary
+    lost = ", ".join(
+        f"{count} {name}"
+        for name, count in (("skipped", account.skipped), ("dropped", account.dropped), ("failed", account.failed))
+        if count
+    )
+    rate = f" at {result.fps_processed:.0f} frames/s" if result.fps_processed else ""
+    besides = f" ({lost})" if lost else ""
+    print(f"{result.status}: {account.processed} of {account.captured} frames analysed{rate}{besides}")
+    heads = f"{summary.heads_per_frame:.1f} heads in a frame" if summary.heads_per_frame is not None else "no frames"
+    print(f"sperm: {summary.n_tracks} tracks, {heads}")
+    percent = summary.motility_percent
+    if percent.get("pr") is not None:
+        grades = ", ".join(f"{grade} {percent[grade]:.0f} %" for grade in "abcd")
+        print(f"motility: progressive {percent['pr']:.0f} % ({grades})")
+    else:
+        print("motility: not graded (no calibration: speeds are in px/s; give --calibration)")
+    if summary.concentration_m_per_ml is not None:
+        print(f"concentration: {summary.concentration_m_per_ml:.1f} M/mL")
+    else:
+        print("concentration: not known (needs a calibration with the chamber's depth)")
+    print(f"recording: {result.recording}")
+    if report is not None:
+        print(f"report: {report}")
