@@ -15,6 +15,7 @@ from casa.errors import InputError
 from casa.resources import find_resource
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -52,15 +53,62 @@ class DetectConfig(Section):
 
 
 class TrackConfig(Section):
-    """ByteTrack association over an IMM bank; the defaults are the result of the ablation in docs/."""
+    """ByteTrack association over an IMM bank; the defaults are the result of the ablation in docs/tracker.md.
 
-    models: tuple[str, ...] = ("cv_low", "cv_high", "ca", "ct")
-    high_confidence: Fraction = 0.5
-    low_confidence: Fraction = 0.1
-    new_track_confidence: Fraction = 0.6
-    max_miss_s: Positive = Field(default=0.6, description="a track missed for longer ends")
-    max_predicted_s: Positive = Field(default=0.3, description="a confirmed track is put out through misses this long")
-    min_hits: Annotated[int, Field(ge=1)] = Field(default=3, description="detections before a track is confirmed")
+    Lengths are px, times seconds: nothing is counted in frames but the hits that confirm a track.
+    """
+
+    models: tuple[Literal["cv_low", "cv_high", "ca", "ct"], ...] = Field(
+        default=("cv_low", "cv_high", "ct"),
+        min_length=1,
+        description="motion models of the bank: constant velocity at two noise levels, constant acceleration, turn",
+    )
+    mode_weights: tuple[Positive, ...] | None = Field(
+        default=None, description="how likely each model is when the mode changes; null: all the same"
+    )
+    mode_redraw_s: Positive = Field(default=0.3, description="mean time between two changes of mode")
+    cv_low_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of cv_low")
+    cv_high_density_px2_s3: Positive = Field(default=2e4, description="acceleration noise of cv_high")
+    ca_density_px2_s5: Positive = Field(default=1e6, description="jerk noise of ca")
+    ct_density_px2_s5: Positive = Field(default=1e5, description="jerk noise of ct")
+    ct_max_turn_rad_s: Positive = Field(default=12.0, description="fastest turn of ct")
+    acceleration_sd_px_s2: Positive = Field(
+        default=150.0, description="prior acceleration (sd per axis) a track takes into ca and ct"
+    )
+    measurement_sd_px: Positive = Field(default=1.2, description="localisation noise of the detector (sd per axis)")
+    initial_speed_sd_px_s: Positive = Field(default=120.0, description="prior speed of a new track (sd per axis)")
+    size_noise: Positive = Field(default=0.08, description="noise of a measured width or height, as a fraction")
+    size_drift_per_sqrt_s: Positive = Field(default=0.15, description="how much a true size wanders, as a fraction")
+    gate_d2: Positive = Field(
+        default=16.0, description="largest squared Mahalanobis distance (2 degrees of freedom) of a match"
+    )
+    max_reach_px: Positive = Field(default=60.0, description="no match is further than this from the prediction")
+    spread_weight: NonNegative = Field(
+        default=1.0, description="weight in the cost of log det S: a vague track does not take a sure one's detection"
+    )
+    size_weight: NonNegative = Field(default=0.5, description="weight in the cost of the squared size mismatch")
+    iou_weight: NonNegative = Field(default=0.0, description="weight in the cost of 1 - IoU with the predicted box")
+    confidence_weight: NonNegative = Field(default=2.0, description="weight in the cost of 1 - confidence")
+    cost_limit: Positive = Field(default=24.0, description="a pair that costs more is never matched")
+    high_confidence: Fraction = Field(default=0.5, description="detections of the first association stage")
+    low_confidence: Fraction = Field(default=0.1, description="detections below it are not looked at")
+    new_track_confidence: Fraction = Field(default=0.5, description="detections that can start a track")
+    classes: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,), description="classes that are tracked: 0 sperm, 1 cluster, 2 small or pinhead"
+    )
+    confirm_hits: Annotated[int, Field(ge=1)] = Field(default=2, description="detections before a track is confirmed")
+    confirm_confidence: NonNegative = Field(
+        default=1.2, description="sum of their confidences before a track is confirmed"
+    )
+    confirm_age_s: NonNegative = Field(default=0.0, description="age before a track is confirmed")
+    tentative_miss_s: NonNegative = Field(default=0.03, description="an unconfirmed track missed for longer ends")
+    max_miss_s: Positive = Field(default=1.0, description="a confirmed track missed for longer ends")
+    max_predicted_s: NonNegative = Field(
+        default=0.3, description="a confirmed track is put out through misses this long at most"
+    )
+    max_predicted_sd_of_size: Positive = Field(
+        default=0.3, description="and only while the sd of its predicted centre is below this fraction of its size"
+    )
 
 
 class KinematicsConfig(Section):

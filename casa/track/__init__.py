@@ -1,0 +1,1 @@
+"""From detections to tracks: an IMM bank and ByteTrack's association (DESIGN: detect -> track -> kinematics)."""
