@@ -6,7 +6,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from casa.types import DetectionTable, FloatArray, IntArray, TrackTable, centre_size_to_boxes
+from casa.types import (
+    Detections,
+    DetectionTable,
+    FloatArray,
+    IntArray,
+    TrackTable,
+    boxes_to_centre_size,
+    centre_size_to_boxes,
+)
 
 Table = TypeVar("Table", DetectionTable, TrackTable)
 
@@ -65,3 +73,25 @@ def frames_between(table: Table, first: int | None = None, stop: int | None = No
     if stop is not None:
         keep &= table.frame < stop
     return table.select(keep)
+
+
+def table_from_detections(found: list[Detections]) -> DetectionTable:
+    """The detections of many pictures as one table, in the given order."""
+    counts = [len(detections) for detections in found]
+
+    def column(name: str) -> IntArray:
+        return np.repeat(np.array([getattr(detections, name) for detections in found], np.int64), counts)
+
+    xyxy = np.concatenate([np.empty((0, 4)), *(detections.xyxy for detections in found)]).astype(np.float64)
+    cx, cy, w, h = boxes_to_centre_size(xyxy).T
+    return DetectionTable(
+        frame=column("frame"),
+        field=column("field"),
+        t_ns=column("t_ns"),
+        cx_px=cx,
+        cy_px=cy,
+        w_px=w,
+        h_px=h,
+        confidence=np.concatenate([np.empty(0), *(d.confidence.astype(np.float64) for d in found)]),
+        class_id=np.concatenate([np.empty(0, np.int64), *(detections.class_id for detections in found)]),
+    )

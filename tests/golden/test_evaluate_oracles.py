@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from casa.evaluate.boxes import frames_between
 from casa.evaluate.detection import COCO_IOU, detection_scores
 from casa.evaluate.tracking import tracking_scores

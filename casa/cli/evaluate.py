@@ -1,0 +1,214 @@
+"""``casa evaluate``: detections, tracks and simulated fields against truth. Holds the typer app ``app``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from casa.config import Config
+    from casa.types import DetectionTable, TrackTable
+
+app = typer.Typer(
+    help="Score detections, tracks and kinematics against truth.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Frames = Annotated[
+    str | None, typer.Option("--frames", help="Frames to judge, first:stop as in Python (140:200 is 140 to 199).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+ConfigName = Annotated[str, typer.Option("--config", help="Configuration (name or YAML file) for a video.")]
+Weights = Annotated[str | None, typer.Option(help="Detector weights for a video: a name, or a file.")]
+Backend = Annotated[str | None, typer.Option(help="Backend for a video: auto, openvino, onnx or torch.")]
+
+
+@app.command()
+def detector(
+    found: Annotated[Path, typer.Argument(help="Detections (CSV), a recording (.h5), or a video to run them on.")],
+    truth: Annotated[Path, typer.Option(help="True boxes or head centres (CSV).")],
+    frames: Frames = None,
+    class_id: Annotated[
+        list[int] | None, typer.Option("--class", help="Class to score; repeat for several. By default all.")
+    ] = None,
+    match_px: Annotated[
+        float | None,
+        typer.Option(help="Match centres within this many px instead of boxes by IoU; 5 where truth has no boxes."),
+    ] = None,
+    confidence: Annotated[float | None, typer.Option(help="Also score at this confidence.")] = None,
+    ignore: Annotated[
+        Path | None, typer.Option(help="Mask (.npz, frames x height x width) of what not to judge.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the frame: truth outside it is left out. A video has its own.")
+    ] = None,
+    config: ConfigName = "replay",
+    weights: Weights = None,
+    backend: Backend = None,
+    min_confidence: Annotated[
+        float, typer.Option(help="The detector's own threshold on a video; AP needs the unsure ones too.")
+    ] = 0.001,
+    as_json: AsJson = False,
+) -> None:
+    """Average precision, precision and recall of detections, per class."""
+    from casa.cli.found import detections_of
+    from casa.cli.output import print_json
+    from casa.config import load_config
+    from casa.errors import InputError
+    from casa.evaluate.boxes import frames_between
+    from casa.evaluate.detection import detection_scores
+    from casa.evaluate.truth import centre_in_mask, read_ignore_mask, read_truth
+
+    first, stop = _frame_range(frames)
+    mask = read_ignore_mask(ignore) if ignore else None
+    read_truth(truth)  # a mistake in it is told before the detector has worked
+    settings = load_config(
+        config, {"detect.weights": weights, "detect.backend": backend, "detect.confidence": min_confidence}
+    )
+    found_table, frame_size_px = detections_of(found, settings, stop)
+    true = read_truth(truth, _size(size) or frame_size_px)
+    true_table, found_table = frames_between(true.table, first, stop), frames_between(found_table, first, stop)
+    if len(true_table) == 0:
+        raise InputError(f"{truth}: has no true object in the frames to judge; give other --frames")
+    if match_px is None and not true.has_boxes:
+        match_px = 5.0
+    scores = detection_scores(
+        true_table,
+        found_table,
+        class_ids=class_id or None,
+        confidence=confidence,
+        match_px=match_px,
+        ignored=(centre_in_mask(true_table, mask), centre_in_mask(found_table, mask)) if mask is not None else None,
+    )
+    result = {"found": str(found), "truth": str(truth), "match_px": match_px, **scores}
+    if as_json:
+        print_json(result)
+        return
+    names = ["ap"] if match_px is not None else ["ap50", "ap50_95", "ap75"]
+    names += ["precision", "recall", "f1", "confidence", "jitter_px", "truth_boxes", "found_boxes"]
+    rows = {f"class {key}": values for key, values in scores["per_class"].items()}
+    print_scores(
+        f"{found.name}: {scores['frames']} pictures", {**rows, "all": scores} if len(rows) > 1 else rows, names
+    )
+
+
+@app.command()
+def tracker(
+    found: Annotated[
+        Path | None, typer.Argument(help="Tracks (CSV or MOT text), a recording (.h5), or a video to run the chain on.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="True tracks (CSV or MOT text).")] = None,
+    frames: Frames = None,
+    challenge: Annotated[
+        Path | None, typer.Option(help="Run casa's tracker on a folder of VIDEO_fpsRATE.det.csv.gz tables instead.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Only this frame rate of the challenge.")] = None,
+    videos: Annotated[str | None, typer.Option(help="Only these videos of the challenge: 12,13.")] = None,
+    config: ConfigName = "replay",
+    weights: Weights = None,
+    backend: Backend = None,
+    as_json: AsJson = False,
+) -> None:
+    """HOTA, MOTA, IDF1 and identity switches of tracks (TrackEval), or of casa's tracker on a whole challenge."""
+    from casa.cli.found import tracks_of
+    from casa.cli.output import print_json
+    from casa.config import load_config
+    from casa.errors import InputError
+    from casa.evaluate.boxes import frames_between
+    from casa.evaluate.tracking import tracking_scores
+    from casa.tables import read_tracks
+
+    settings = load_config(config, {"detect.weights": weights, "detect.backend": backend})
+    if challenge is not None:
+        if found is not None or truth is not None or frames is not None:
+            raise InputError("--challenge has its own tables: give no tracks, --truth or --frames with it")
+        _challenge(challenge, fps, videos, settings, as_json)
+        return
+    if found is None or truth is None:
+        raise InputError("give TRACKS and --truth TRUE_TRACKS, or --challenge FOLDER")
+    first, stop = _frame_range(frames)
+    # Times play no part in these scores, so a table without t_s needs no frame rate.
+    true_table = frames_between(read_tracks(truth, 1.0), first, stop)
+    if len(true_table) == 0:
+        raise InputError(f"{truth}: has no true track in the frames to judge; give other --frames")
+    scores = tracking_scores(true_table, frames_between(tracks_of(found, settings, stop), first, stop))
+    if as_json:
+        print_json({"found": str(found), "truth": str(truth), **scores})
+    else:
+        print_scores(f"{found.name}: {scores['frames']} pictures", {found.name: scores}, TRACKING_COLUMNS)
+
+
+TRACKING_COLUMNS = ("hota", "deta", "assa", "mota", "idf1", "idsw", "ids_per_gt", "recall", "precision")
+
+
+def _challenge(folder: Path, fps: float | None, videos: str | None, settings: Config, as_json: bool) -> None:
+    from casa.cli.output import print_json
+    from casa.evaluate.challenge import challenge_cases, challenge_scores
+    from casa.progress import progress
+
+    cases = challenge_cases(folder, fps, [v.strip() for v in videos.split(",")] if videos else ())
+
+    from casa.track import track_table
+
+    def track(detections: DetectionTable) -> TrackTable:
+        return track_table(detections, settings.track)
+
+    with progress("tracking", len(cases)) as bar:
+        scores = challenge_scores(cases, track, lambda case: bar.advance(1, f"{case.video} at {case.fps_hz:g} fps"))
+    if as_json:
+        print_json({"challenge": str(folder), "by_fps": {f"{rate:g}": videos for rate, videos in scores.items()}})
+        return
+    for rate, by_video in scores.items():
+        print_scores(f"{folder.name} at {rate:g} frames/s", by_video, TRACKING_COLUMNS)
+
+
+def _frame_range(text: str | None) -> tuple[int | None, int | None]:
+    """The value of --frames: first and stop, None where open."""
+    from casa.errors import InputError
+
+    if text is None:
+        return None, None
+    parts = text.split(":")
+    try:
+        if len(parts) != 2:
+            raise ValueError
+        first, stop = (int(part) if part.strip() else None for part in parts)
+    except ValueError:
+        raise InputError(f"--frames {text}: expected first:stop, such as 140:200") from None
+    if first is not None and stop is not None and stop <= first:
+        raise InputError(f"--frames {text}: the stop must be above the first")
+    return first, stop
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """The value of --size."""
+    from casa.errors import InputError
+
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise InputError(f"--size {text}: expected WIDTHxHEIGHT in px, such as 640x480")
+    return int(width), int(height)
+
+
+def print_scores(title: str, rows: dict[str, dict[str, Any]], names: Sequence[str]) -> None:
+    """A table for people: one line a row, one column a score."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for row, scores in rows.items():
+        table.add_row(row, *(_cell(scores.get(name)) for name in names), end_section=False)
+    Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
