@@ -1,0 +1,274 @@
+"""Draws swimmers and debris as a camera behind a microscope would see them.
+
+All drawing is in float32 px with antialiasing by construction: tails are splatted with bilinear weights and then
+blurred by the optics, heads and debris are smooth functions sampled at the pixels. The camera then adds noise,
+colour blotches and compression. The noise of a frame follows from its seed and number only, so that frames can be
+drawn in any order. Knows swimmers, debris and looks; nothing of sources or tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from casa.simulate.debris import ROUND_CELL, Debris
+from casa.simulate.look import Look
+
+Image = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
+
+_PAD = 48  # px drawn beyond the frame on each side, so that objects need no clipping
+_REFERENCE_UM_PER_PX = 0.4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """What is to be drawn of n cells at one time, in px and rad; see `Swimmers` for flash, vigour and variety.
+
+    centre_px (n, 2); half_axes_px (n, 2); direction_rad (n,); tails_px (n, k, 2) absolute; defocus_um (n,).
+    """
+
+    centre_px: FloatArray
+    half_axes_px: FloatArray
+    direction_rad: FloatArray
+    tails_px: FloatArray
+    defocus_um: FloatArray
+    flash: FloatArray
+    vigour: FloatArray
+    variety: FloatArray
+
+
+class Renderer:
+    """Draws one scene; holds what does not change from frame to frame (illumination, noise)."""
+
+    def __init__(
+        self, look: Look, width_px: int, height_px: int, um_per_px: float, n_frames: int, seed: np.random.SeedSequence
+    ) -> None:
+        self.look = look
+        self.size = (height_px, width_px)
+        self.zoom = _REFERENCE_UM_PER_PX / um_per_px
+        self.um_per_px = um_per_px
+        rng = np.random.default_rng(seed)
+        self._key = int(rng.integers(1 << 62))
+        self._background = _illumination(rng, look, height_px, width_px)
+        self._noise = _noise_planes(rng, look, height_px, width_px, min(n_frames, 3))
+        self._blotches = _blotch_planes(rng, look, height_px, width_px, min(n_frames, 4))
+
+    def draw(self, heads: Heads, debris: Debris, debris_px: FloatArray) -> Image:
+        """(h, w, 3) float32 image of the optics, before the camera's noise."""
+        height, width = self.size
+        image = np.zeros((height + 2 * _PAD, width + 2 * _PAD, 3), np.float32)
+        self._add_debris(image, debris, debris_px)
+        self._add_tails(image, heads)
+        self._add_heads(image, heads)
+        return image[_PAD:-_PAD, _PAD:-_PAD] + self._background
+
+    def expose(self, image: Image, frame: int) -> NDArray[np.uint8]:
+        """What the camera puts out: (h, w, 3) uint8 RGB with noise, blotches, gamma, and compression."""
+        look = self.look
+        rng = np.random.default_rng((self._key, frame))
+        image = np.clip(image, 4, 255)
+        if look.gamma != 1.0:
+            image = 255 * (image / 255) ** np.float32(look.gamma)
+        height, width = self.size
+        plane = self._noise[rng.integers(len(self._noise))]
+        dy, dx = rng.integers(0, [plane.shape[0] - height + 1, plane.shape[1] - width + 1])
+        sd = np.sqrt(np.float32(look.read_noise**2) + np.float32(look.shot_noise) * image)
+        image = image + plane[dy : dy + height, dx : dx + width] * sd
+        # Blotches last as long as a compressor keeps its background, then fade into the next ones.
+        slow = frame / 24
+        mix = np.float32(slow % 1)
+        first, second = (self._blotches[(int(slow) + k) % len(self._blotches)] for k in (0, 1))
+        image += first * (1 - mix) + second * mix
+        if look.saturation != 1.0:
+            gray = image @ np.array([0.299, 0.587, 0.114], np.float32)
+            image = gray[..., None] + (image - gray[..., None]) * np.float32(look.saturation)
+        out = np.clip(image + 0.5, 0, 255).astype(np.uint8)
+        if look.jpeg_quality:
+            encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg_quality])[1]
+            out = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        return out
+
+    def _add_tails(self, image: Image, heads: Heads) -> None:
+        """Dark line with a bright fringe: a narrow blur of the splatted points less a wide one."""
+        n, k, _ = heads.tails_px.shape
+        if not n:
+            return
+        look, zoom = self.look, self.zoom
+        along = (np.arange(k) + 0.5) / k
+        # Midpiece first (thick and dark), then a tail that thins out.
+        profile = np.where(along < 0.12, 1.75, 1.15 - 0.75 * along)
+        spacing = np.linalg.norm(heads.tails_px[:, 1] - heads.tails_px[:, 0], axis=1)
+        weights = (profile * spacing[:, None] * (0.75 + 0.5 * heads.variety[:, 3:])).astype(np.float64)
+        blur = np.abs(heads.defocus_um)
+        shape = image.shape[:2]
+        for low, high, extra in ((0.0, 1.0, 0.0), (1.0, 2.5, 1.3), (2.5, np.inf, 3.0)):
+            rows = (blur >= low) & (blur < high)
+            if not rows.any():
+                continue
+            layer = _splat(shape, heads.tails_px[rows].reshape(-1, 2) + _PAD, weights[rows].ravel())
+            sigma = float(np.hypot(look.tail_blur * max(zoom, 0.6), extra * zoom))
+            narrow = cv2.GaussianBlur(layer, (0, 0), sigma)
+            wide = cv2.GaussianBlur(layer, (0, 0), 2.6 * sigma + 0.5)
+            # 2.5 sigma is the width of the profile: makes the amplitude that of a line's middle.
+            line = (narrow - np.float32(look.tail_fringe) * wide) * np.float32(2.5 * look.tail_blur)
+            for channel in range(3):
+                image[..., channel] += line * np.float32(look.tail[channel])
+
+    def _add_heads(self, image: Image, heads: Heads) -> None:
+        n = len(heads.centre_px)
+        if not n:
+            return
+        look, zoom = self.look, self.zoom
+        axes = heads.half_axes_px.astype(np.float32)
+        blur = np.abs(heads.defocus_um).astype(np.float32) * np.float32(1.1 * zoom)
+        reach = int(np.ceil(min(_PAD - 2, 3.2 * look.halo_sigma * zoom + axes.max())))
+        corner, x, y = _patches(heads.centre_px, reach)
+        cos, sin = (f(heads.direction_rad).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
+        flash = heads.flash.astype(np.float32)
+        shine = (heads.vigour * (1 - look.flash + look.flash * flash)).astype(np.float32)
+        # Seen edge-on a rolling head is narrow and bright; seen from above it is broad.
+        a, b = axes[:, 0, None, None], (axes[:, 1] * (1 - 0.3 * flash))[:, None, None]
+        spread = np.sqrt(1 + (blur / np.sqrt(axes.prod(1))) ** 2)[:, None, None]
+        variety = heads.variety.astype(np.float32)[..., None, None]
+        fade = 1 / spread**2
+        patch = np.empty((*x.shape, 3), np.float32)
+        offset = np.float32(look.core_offset) + (variety[:, 0] - 0.5) * np.float32(0.35)
+        su = a * np.float32(look.core_size[0]) * spread * (0.75 + 0.5 * variety[:, 1])
+        sv = b * np.float32(look.core_size[1]) * spread
+        cap_weight = np.clip(1.6 * variety[:, 2] - 0.3, 0, 1) * fade
+        distance = np.hypot(x, y)
+        halo_width = np.float32(look.halo_sigma * zoom) * spread
+        halo_shape = (
+            np.exp(-np.maximum(distance - np.sqrt(a * b), 0) / halo_width) * (0.6 + 0.8 * shine[:, None, None]) * 0.7
+        )
+        falloff = np.clip((reach - distance) / (0.4 * reach), 0, 1)
+        halo_shape *= falloff
+        for channel, shift in enumerate((-1.0, 0.0, 1.0)):
+            dx = np.float32(shift * look.chroma_shift * zoom)
+            u = ((x - dx) * cos + y * sin) / a
+            v = (-(x - dx) * sin + y * cos) / b
+            r = np.sqrt(u * u + v * v)
+            rim = (r - 1) * np.sqrt(a * b)
+            soft = np.float32(look.edge * max(zoom, 0.5)) * spread
+            body = 1 / (1 + np.exp(np.clip(rim / soft, -20, 20)))
+            width = np.float32(look.ring_width * max(zoom, 0.5)) * spread
+            ring = np.exp(-(((r - np.float32(look.ring_radius)) * np.sqrt(a * b) / width) ** 2)) * fade
+            core = np.exp(-0.5 * (((u - offset) * a / su) ** 2 + (v * b / sv) ** 2))
+            cap = np.exp(-(((u - 0.75) / 0.4) ** 2) - (v / 0.7) ** 2) * cap_weight
+            patch[..., channel] = (
+                np.float32(look.body[channel]) * body * fade
+                + np.float32(look.ring[channel]) * ring
+                + np.float32(look.core[channel]) * core * shine[:, None, None] * fade
+                + np.float32(look.cap[channel]) * cap
+                + np.float32(look.halo[channel]) * halo_shape
+            )
+        _stamp(image, corner, patch)
+
+    def _add_debris(self, image: Image, debris: Debris, centre_px: FloatArray) -> None:
+        look, zoom = self.look, self.zoom
+        radius = debris.radius_um / self.um_per_px
+        blur = np.hypot(0.7 * max(zoom, 0.5), 0.9 * zoom * debris.defocus_um)
+        inside = ((centre_px > -_PAD) & (centre_px < np.array(self.size[::-1]) + _PAD)).all(1)
+        reach = np.minimum(np.ceil(radius * debris.stretch + 4.0 * blur + 2), _PAD - 2)
+        order = np.flatnonzero(inside)
+        order = order[np.argsort(reach[order], kind="stable")]
+        for rows in np.array_split(order, 6):
+            if not len(rows):
+                continue
+            corner, x, y = _patches(centre_px[rows], int(reach[rows].max()))
+            patch = _debris_patches(look, debris, rows, x, y, radius[rows], blur[rows])
+            _stamp(image, corner, patch)
+
+
+def _debris_patches(
+    look: Look, debris: Debris, rows: NDArray[np.int64], x: Image, y: Image, radius: FloatArray, blur: FloatArray
+) -> Image:
+    cos, sin = (f(debris.angle_rad[rows]).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
+    u, v = x * cos + y * sin, (-x * sin + y * cos) * debris.stretch[rows].astype(np.float32)[:, None, None]
+    r = np.sqrt(u * u + v * v)
+    size, soft = radius.astype(np.float32)[:, None, None], blur.astype(np.float32)[:, None, None]
+    # A disc smaller than the blur is a spot whose depth falls with its area.
+    depth = np.minimum(1, (size / (0.9 * soft)) ** 1.2)
+    disc = depth / (1 + np.exp(np.clip((r - size) / (0.55 * soft), -20, 20)))
+    ring = np.exp(-(((r - size - 1.9 * soft) / (1.1 * soft)) ** 2)) * np.float32(look.dot_ring) * depth
+    strength = debris.strength[rows].astype(np.float32)[:, None, None]
+    kind = debris.kind[rows][:, None, None]
+    shell = np.exp(-(((r - size) / (0.9 * soft + 0.4)) ** 2))
+    shape = np.where(kind == ROUND_CELL, 0.45 * disc + 0.8 * shell - ring, disc - ring) * strength
+    colours = np.array([look.dot, look.round_cell, [0.8 * (a + 30) for a in map(abs, look.dot)]], np.float32)
+    return shape[..., None] * colours[debris.kind[rows]][:, None, None, :]
+
+
+def _illumination(rng: np.random.Generator, look: Look, height: int, width: int) -> Image:
+    """(h, w, 3) background: a slope, a vignette and faint large patches."""
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    slope = rng.normal(0, 0.5, 2)
+    centre = rng.uniform(-0.4, 0.4, 2)
+    light = slope[0] * x + slope[1] * y - 0.6 * ((x - centre[0]) ** 2 + (y - centre[1]) ** 2)
+    patches = cv2.resize(rng.normal(0, 1, (6, 8)), (width, height), interpolation=cv2.INTER_CUBIC)
+    light = light + 0.35 * patches
+    light = (light - light.mean()) / np.abs(light - light.mean()).max()
+    return ((1 + look.uneven * light)[..., None] * np.array(look.background)).astype(np.float32)
+
+
+def _noise_planes(rng: np.random.Generator, look: Look, height: int, width: int, count: int) -> list[Image]:
+    """Unit-variance grain, larger than the frame, so that a random crop is new to the eye."""
+    planes = []
+    for _ in range(count):
+        plane = rng.standard_normal((height + 64, width + 64, 3), np.float32)
+        plane = 0.35 * plane + plane.mean(-1, keepdims=True) * np.float32(np.sqrt(3))
+        if look.noise_sigma > 0:
+            plane = cv2.GaussianBlur(plane, (0, 0), look.noise_sigma)
+        planes.append((plane / plane.std()).astype(np.float32))
+    return planes
+
+
+def _blotch_planes(rng: np.random.Generator, look: Look, height: int, width: int, count: int) -> list[Image]:
+    """Colour blotches of 8 to 16 px: what is left of chroma after a compressor."""
+    planes = []
+    for _ in range(count):
+        coarse = rng.standard_normal((height // 12 + 1, width // 12 + 1, 3), np.float32)
+        coarse -= coarse.mean(-1, keepdims=True) * np.float32(0.8)
+        planes.append(
+            cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(look.chroma_noise)
+        )
+    return planes
+
+
+def _splat(shape: tuple[int, int], points: FloatArray, weights: FloatArray) -> Image:
+    """Add weighted points to an empty layer, each over its four neighbours."""
+    height, width = shape
+    keep = (points[:, 0] > 0) & (points[:, 1] > 0) & (points[:, 0] < width - 2) & (points[:, 1] < height - 2)
+    points, weights = points[keep], weights[keep]
+    base = np.floor(points).astype(np.int64)
+    fx, fy = (points - base).T
+    flat = base[:, 1] * width + base[:, 0]
+    index = np.concatenate([flat, flat + 1, flat + width, flat + width + 1])
+    share = np.concatenate([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy]) * np.tile(weights, 4)
+    return np.bincount(index, share, height * width).reshape(height, width).astype(np.float32)
+
+
+def _patches(centre_px: FloatArray, reach: int) -> tuple[NDArray[np.int64], Image, Image]:
+    """Top-left corners (in the padded image) and offsets x, y (n, p, p) of pixels from each centre."""
+    base = np.floor(centre_px).astype(np.int64)
+    grid = np.arange(-reach, reach + 1)
+    fraction = (centre_px - base).astype(np.float32)
+    shape = (len(centre_px), len(grid), len(grid))
+    x = np.broadcast_to(grid.astype(np.float32)[None, None, :] - fraction[:, 0, None, None], shape)
+    y = np.broadcast_to(grid.astype(np.float32)[None, :, None] - fraction[:, 1, None, None], shape)
+    return base - reach + _PAD, x, y
+
+
+def _stamp(image: Image, corner: NDArray[np.int64], patch: Image) -> None:
+    """Add each patch at its corner, cut at the padded image's border."""
+    height, width = image.shape[:2]
+    size = patch.shape[1]
+    for (left, top), values in zip(corner.tolist(), patch, strict=True):
+        x0, y0 = max(left, 0), max(top, 0)
+        x1, y1 = min(left + size, width), min(top + size, height)
+        if x0 < x1 and y0 < y1:
+            image[y0:y1, x0:x1] += values[y0 - top : y1 - top, x0 - left : x1 - left]
