@@ -50,6 +50,12 @@ class DetectConfig(Section):
     iou_nms: Fraction = 0.5
     max_detections: Annotated[int, Field(ge=1)] = 1000
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads of the network; 0: all cores")
+    scale: Positive = Field(
+        default=1.0, description="pictures are resized by this before the network (heads of 8-40 px)"
+    )
+    white_level: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=65535, description="gray level of a 16-bit picture that is white: 4095 for a 12-bit camera"
+    )
 
 
 class TrackConfig(Section):
@@ -118,13 +124,16 @@ class KinematicsConfig(Section):
         default=100.0, description="length of the running mean that makes the average path"
     )
     grade_window_s: Positive = 1.0
-    min_duration_s: Positive = Field(default=0.5, description="tracks seen for less are counted but not measured")
+    min_duration_s: Positive = Field(default=0.5, description="tracks seen for less are measured but not graded")
     jitter_px: float | Literal["auto"] = Field(
         default="auto", description="localisation jitter (sd per axis) to correct for"
     )
     drift: bool = Field(default=False, description="remove the drift of the whole field")
     immotile_vap_um_s: Positive = Field(
         default=3.0, description="below it, and without beat, a sperm is immotile (grade d)"
+    )
+    immotile_vcl_um_s: Positive = Field(
+        default=6.0, description="a head whose VCL without jitter is below it does not beat"
     )
 
 

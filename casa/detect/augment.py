@@ -1,0 +1,107 @@
+"""Random views of labelled pictures, for training: crops, scales, turns, and what microscopes and codecs do.
+
+Everything is drawn from one ``numpy`` generator, so that a seed gives the same training again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """A picture and what is in it: image (h, w) uint8; xyxy (n, 4) float64, px; class_id (n,) int64."""
+
+    image: NDArray[np.uint8]
+    xyxy: NDArray[np.float64]
+    class_id: NDArray[np.int64]
+
+
+def random_view(sample: LabelledImage, size_px: int, rng: np.random.Generator, scales: tuple[float, float] = (0.55, 1.7)
+                ) -> LabelledImage:  # fmt: skip
+    """A square view of ``sample``: a random place, scale, quarter turn, mirror, and photometric change."""
+    image, xyxy, class_id = _random_crop(sample, size_px, rng, scales)
+    image, xyxy = _random_turn(image, xyxy, rng)
+    return LabelledImage(_random_light(image, rng), xyxy, class_id)
+
+
+def _random_crop(
+    sample: LabelledImage, size_px: int, rng: np.random.Generator, scales: tuple[float, float]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
+    """A window at a random scale; half of the windows are centred near a box, since pictures may be sparse."""
+    height, width = sample.image.shape
+    scale = float(np.exp(rng.uniform(np.log(scales[0]), np.log(scales[1]))))
+    window = size_px / scale
+    if len(sample.xyxy) and rng.random() < 0.5:
+        box = sample.xyxy[rng.integers(len(sample.xyxy))]
+        centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.4, 0.4, 2) * window
+    else:
+        centre = rng.uniform(0, [width, height])
+    # Stay inside the picture where it is larger than the window.
+    low = np.array([width, height]) - window / 2
+    centre = np.where(low > window / 2, np.clip(centre, window / 2, low), np.array([width, height]) / 2)
+    origin = centre - window / 2
+    matrix = np.array(
+        [[scale, 0, -origin[0] * scale + (scale - 1) / 2], [0, scale, -origin[1] * scale + (scale - 1) / 2]]
+    )
+    view = cv2.warpAffine(
+        sample.image, matrix, (size_px, size_px), flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=float(np.median(sample.image)),
+    )  # fmt: skip
+    whole = (sample.xyxy - np.tile(origin, 2)) * scale
+    clipped = np.clip(whole, 0, size_px)
+    size = np.maximum(clipped[:, 2:] - clipped[:, :2], 0)
+    whole_size = np.maximum(whole[:, 2:] - whole[:, :2], 1e-6)
+    keep = (size.prod(axis=1) > 0.35 * whole_size.prod(axis=1)) & (size.min(axis=1, initial=np.inf) > 2.0)
+    return view, clipped[keep], sample.class_id[keep]
+
+
+def _random_turn(
+    image: NDArray[np.uint8], xyxy: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """One of the eight turns and mirrors of a square."""
+    size = image.shape[0]
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+        xyxy = np.stack([size - xyxy[:, 2], xyxy[:, 1], size - xyxy[:, 0], xyxy[:, 3]], axis=1)
+    if rng.random() < 0.5:
+        image = image[::-1]
+        xyxy = np.stack([xyxy[:, 0], size - xyxy[:, 3], xyxy[:, 2], size - xyxy[:, 1]], axis=1)
+    if rng.random() < 0.5:
+        image = image.T
+        xyxy = xyxy[:, [1, 0, 3, 2]]
+    return np.ascontiguousarray(image), xyxy
+
+
+def _random_light(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Contrast, brightness, inversion, uneven light, blur, combing, noise, compression; each now and then."""
+    size = image.shape[0]
+    x = image.astype(np.float32)
+    if rng.random() < 0.3:  # bright and dark change places between phase contrast, negative phase and brightfield
+        x = 255.0 - x
+    if rng.random() < 0.8:
+        middle = float(x.mean())
+        x = (x - middle) * float(np.exp(rng.uniform(-0.9, 0.5))) + middle + rng.uniform(-50, 50)
+    if rng.random() < 0.3:
+        x = 255.0 * np.power(np.clip(x, 0, 255) / 255.0, float(np.exp(rng.uniform(-0.5, 0.5))))
+    if rng.random() < 0.3:
+        slope = rng.uniform(-30, 30, 2) / size
+        ramp = np.arange(size, dtype=np.float32) - size / 2
+        x = x + (slope[0] * ramp)[None, :].astype(np.float32) + (slope[1] * ramp)[:, None].astype(np.float32)
+    if rng.random() < 0.25:
+        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.6)))
+    elif rng.random() < 0.2:
+        x = x + rng.uniform(0.3, 1.2) * (x - cv2.GaussianBlur(x, (0, 0), 1.2))
+    if rng.random() < 0.08:  # the two fields of an interlaced picture, a moving cell apart
+        x[1::2] = np.roll(x[1::2], int(rng.integers(-4, 5)), axis=1)
+    if rng.random() < 0.5:
+        x = x + rng.normal(0.0, rng.uniform(0.5, 7.0), x.shape).astype(np.float32)
+    result = np.clip(x + 0.5, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        encoded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])[1]
+        result = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
+    return result

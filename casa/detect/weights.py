@@ -1,0 +1,168 @@
+"""Where a network's weights lie, what is known of them, and that they are the ones that were published.
+
+``manifest.toml`` lies beside the weights: in casa's own ``models/``, and in the folder ``casa train`` writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from casa.errors import CasaError, InputError
+from casa.resources import resource_dir
+
+MANIFEST = "manifest.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model of a manifest: its files by kind (``onnx``, ``state``) as (path, sha256), and its provenance."""
+
+    name: str
+    task: str
+    folder: Path
+    files: dict[str, tuple[Path, str]]
+    licence: str = "unknown"
+    trained_on: str = "unknown"
+    command: str = ""
+    seed: int | None = None
+    card: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A weights file that was found and, where a manifest names it, checked."""
+
+    path: Path
+    sha256: str
+    entry: ModelEntry
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_manifest(folder: Path) -> dict[str, ModelEntry]:
+    """The models of ``folder`` by name; none where it has no manifest.
+
+    Raises
+    ------
+    InputError : the manifest is not TOML or lacks what every entry needs.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        entries = {}
+        for name, entry in data["models"].items():
+            files = {kind: (folder / item["file"], str(item["sha256"])) for kind, item in entry["files"].items()}
+            entries[name] = ModelEntry(
+                name=name,
+                task=entry["task"],
+                folder=folder,
+                files=files,
+                licence=entry["licence"],
+                trained_on=entry["trained_on"],
+                command=entry.get("command", ""),
+                seed=entry.get("seed"),
+                card=entry.get("card", ""),
+                scores=dict(entry.get("scores", {})),
+            )
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: an entry lacks {error}; see the manifest in casa's models/") from error
+    return entries
+
+
+def check_sum(path: Path, expected_sha256: str) -> str:
+    """The file's SHA-256 if it is ``expected_sha256``.
+
+    Raises
+    ------
+    CasaError : it is another.
+    """
+    if not path.is_file():
+        raise CasaError(f"{path}: the weights are missing; install casa-engine again, or train with casa train")
+    actual = file_sha256(path)
+    if actual != expected_sha256:
+        raise CasaError(
+            f"{path}: sha256 is {actual[:12]}…, the manifest says {expected_sha256[:12]}…; the file is damaged or "
+            "not the published one: put it back, or name the file by another path to use it unchecked"
+        )
+    return actual
+
+
+def resolve_weights(name_or_path: str, kinds: tuple[str, ...]) -> Weights:
+    """The weights by name in casa's manifest, or by path; the first of ``kinds`` (onnx, state, ir) that exists.
+
+    Raises
+    ------
+    InputError : no such name or file, or not of one of these kinds.
+    CasaError : the file is not the one its manifest describes.
+    """
+    suffixes = {"onnx": ".onnx", "state": ".pt", "ir": ".xml"}
+    path = Path(name_or_path)
+    if path.suffix in suffixes.values() or path.is_file():
+        return _resolve_path(path, {kind: suffixes[kind] for kind in kinds})
+    shipped = read_manifest(resource_dir("models"))
+    entry = shipped.get(name_or_path)
+    if entry is None or entry.task != "detector":
+        known = ", ".join(sorted(name for name, item in shipped.items() if item.task == "detector")) or "none"
+        raise InputError(f"{name_or_path}: no such detector (known: {known}), nor a file ending in .onnx, .pt or .xml")
+    for kind in kinds:
+        if kind in entry.files:
+            file, sha256 = entry.files[kind]
+            return Weights(file, check_sum(file, sha256), entry)
+    raise InputError(f"{name_or_path}: the manifest has no {' or '.join(kinds)} file of this detector")
+
+
+def _resolve_path(path: Path, wanted: dict[str, str]) -> Weights:
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    # The other file of the same training will do: sperm.onnx given, sperm.pt needed.
+    candidates = [path] if path.suffix in wanted.values() else [path.with_suffix(s) for s in wanted.values()]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise InputError(f"{path}: this backend reads {' or '.join(wanted.values())}; choose another with --backend")
+    for entry in read_manifest(found.parent).values():
+        for file, sha256 in entry.files.values():
+            if file.name == found.name:
+                return Weights(found, check_sum(found, sha256), entry)
+    entry = ModelEntry(found.stem, "detector", found.parent, {})
+    return Weights(found, file_sha256(found), entry)
+
+
+def write_manifest(folder: Path, entries: dict[str, ModelEntry]) -> None:
+    """Write ``manifest.toml`` into ``folder``, where the entries' files lie."""
+    lines = ["# What lies in this folder and where it comes from. Sums are checked whenever weights are loaded."]
+    for name, entry in sorted(entries.items()):
+        lines += ["", f"[models.{_toml(name)}]"]
+        for key in ("task", "licence", "trained_on", "command", "seed", "card"):
+            value = getattr(entry, key)
+            if value not in (None, ""):
+                lines.append(f"{key} = {_toml(value)}")
+        for kind, (file, sha256) in entry.files.items():
+            lines += ["", f"[models.{_toml(name)}.files.{kind}]"]
+            lines += [f"file = {_toml(file.name)}", f"sha256 = {_toml(sha256)}"]
+        if entry.scores:
+            lines += ["", f"[models.{_toml(name)}.scores]"]
+            lines += [f"{_toml(key)} = {_toml(value)}" for key, value in entry.scores.items()]
+    (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _toml(value: Any) -> str:
+    """A string or number as TOML; JSON's string escapes are TOML's."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
