@@ -314,6 +314,13 @@ class KinematicsTable(_Table):
             else:
                 _check_column(self, f.name, np.float64, (n,))
 
+    @classmethod
+    def empty(cls) -> KinematicsTable:
+        """No rows."""
+        columns: dict[str, Any] = {f.name: np.empty(0) for f in fields(cls)}
+        columns |= {"motility_grade": np.empty(0, "U1"), "time_by_grade_s": np.empty((0, 4))}
+        return cls(**columns)
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:

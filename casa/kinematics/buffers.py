@@ -1,0 +1,96 @@
+"""The samples of the tracks in view, in one block of memory: a row a track, of fixed capacity.
+
+Taking a frame is a dict look-up a track and a few array assignments, whatever the number of tracks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from casa.types import FloatArray, IntArray
+
+#: Samples a track keeps before they are measured and dropped (20 s at 50 images/s).
+CAPACITY = 1024
+
+
+class TrackBuffers:
+    """Samples by track, in slots that are used again when a track has ended."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self.capacity = capacity
+        self.slot_of: dict[int, int] = {}
+        self._free: list[int] = []
+        self.index = np.empty((0, capacity), np.int64)
+        self.t_ns = np.empty((0, capacity), np.int64)
+        self.xy = np.empty((0, capacity, 2))
+        self.n = np.zeros(0, np.int64)
+        #: First sample of the present epoch, and how many samples came since the last noise estimate, by slot.
+        self.epoch_from = np.zeros(0, np.int64)
+        self.fresh = np.zeros(0, np.int64)
+
+    def _grow(self) -> None:
+        old, more = len(self.n), max(32, len(self.n))
+        for name in ("index", "t_ns", "xy", "n", "epoch_from", "fresh"):
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.zeros((more, *array.shape[1:]), array.dtype)]))
+        self._free.extend(range(old + more - 1, old - 1, -1))
+
+    def append(self, track_id: IntArray, index: int, t_ns: int, xy: FloatArray) -> IntArray:
+        """Take one sample of each track; gives the slots that are now full."""
+        slot_of = self.slot_of
+        slots = np.empty(len(track_id), np.int64)
+        for row, key in enumerate(track_id.tolist()):
+            slot = slot_of.get(key)
+            if slot is None:
+                if not self._free:
+                    self._grow()
+                slot = slot_of[key] = self._free.pop()
+                self.n[slot] = self.epoch_from[slot] = self.fresh[slot] = 0
+            slots[row] = slot
+        at = self.n[slots]
+        self.index[slots, at] = index
+        self.t_ns[slots, at] = t_ns
+        self.xy[slots, at] = xy
+        self.n[slots] = at + 1
+        self.fresh[slots] += 1
+        return slots[at + 1 == self.capacity]
+
+    def samples(self, slot: int) -> tuple[IntArray, IntArray, FloatArray]:
+        """Picture numbers (n,), times (n,), positions (n, 2) of a slot; copies."""
+        n = int(self.n[slot])
+        return self.index[slot, :n].copy(), self.t_ns[slot, :n].copy(), self.xy[slot, :n].copy()
+
+    def drop_before(self, slot: int, sample: int) -> None:
+        """Forget the samples before ``sample``."""
+        n = int(self.n[slot])
+        for array in (self.index, self.t_ns, self.xy):
+            array[slot, : n - sample] = array[slot, sample:n].copy()
+        self.n[slot] = n - sample
+        self.epoch_from[slot] = max(int(self.epoch_from[slot]) - sample, 0)
+
+    def release(self, track_id: int) -> None:
+        """Forget a track."""
+        self._free.append(self.slot_of.pop(track_id))
+
+    def epoch_velocities(self, min_span_s: float) -> FloatArray:
+        """(m, 2) px/s of the tracks seen for at least ``min_span_s`` since the epoch began; begins the next one."""
+        slots = np.fromiter(self.slot_of.values(), np.int64, len(self.slot_of))
+        first, last = self.epoch_from[slots], self.n[slots] - 1
+        slots, first, last = slots[last > first], first[last > first], last[last > first]
+        span_s = (self.t_ns[slots, last] - self.t_ns[slots, first]) / 1e9
+        moved = self.xy[slots, last] - self.xy[slots, first]
+        self.epoch_from = self.n.copy()
+        long = span_s >= min_span_s
+        return moved[long] / span_s[long, None]
+
+    def even_stretches(self, length: int) -> FloatArray:
+        """(m, length, 2) px: the last samples of tracks with so many new ones without a gap; each sample once."""
+        slots = np.fromiter(self.slot_of.values(), np.int64, len(self.slot_of))
+        slots = slots[(self.fresh[slots] >= length) & (self.n[slots] >= length)]
+        if not len(slots):
+            return np.empty((0, length, 2))
+        at = self.n[slots, None] - length + np.arange(length)
+        steps = np.diff(self.index[slots[:, None], at], axis=1)
+        even = (steps == steps[:, :1]).all(axis=1)
+        self.fresh[slots[even]] = 0
+        return self.xy[slots[even, None], at[even]]

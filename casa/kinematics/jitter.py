@@ -1,0 +1,100 @@
+"""Localisation jitter: how large it is, and a path without the length it adds.
+
+A head is found a fraction of a pixel beside where it is, anew in each picture. That adds to every step and so to VCL,
+most where the step is short. Jitter is white: its power is the same at all frequencies up to half the frame rate,
+whereas swimming is slow and a beat is a line with a harmonic or two. Both functions rest on that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.fft import dct, idct, rfft
+
+from casa.types import FloatArray, IntArray
+
+#: Samples of the stretches in which the noise floor is looked for.
+CHUNK = 64
+#: Which quantile over the frequencies of a stretch is taken for the floor, and what part of the mean power it is in
+#: white noise (chi-squared with 4 degrees of freedom: two axes, real and imaginary part).
+_FLOOR_QUANTILE = 0.35
+_FLOOR_OF_MEAN = 0.6175
+#: A band is kept where its power exceeds the jitter's by this many of the jitter's standard deviations.
+_SIGNIFICANCE = 2.0
+#: Width of the bands, in parts of the sampling rate.
+_BAND = 0.04
+#: A run of samples is cut where more pictures than this are missing.
+_LONGEST_FILL = 8
+
+
+def noise_floor_px2(stretches: FloatArray) -> FloatArray:
+    """Variance per axis of the white part of stretches of track, px².
+
+    Parameters
+    ----------
+    stretches : (m, CHUNK, 2) positions at even times without gaps, px.
+
+    Returns
+    -------
+    (m,) the floor of the Hann periodogram of both axes over the upper three quarters of the band: a quantile that a
+    beat and its harmonic, a few bins wide, hardly move.
+    """
+    n = stretches.shape[1]
+    ramp = np.linspace(-1, 1, n)
+    basis, _ = np.linalg.qr(np.stack([ramp**0, ramp, ramp**2, ramp**3], axis=1))
+    flat = stretches - basis @ (basis.T @ stretches)
+    window = np.hanning(n + 2)[1:-1]
+    power = np.abs(rfft(flat * window[:, None], axis=1)) ** 2 / (window**2).sum()
+    high = power[:, n // 8 : n // 2].mean(axis=2)
+    return np.quantile(high, _FLOOR_QUANTILE, axis=1) / _FLOOR_OF_MEAN
+
+
+def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: float) -> FloatArray:
+    """``remove_jitter`` for a run without long gaps; ``position`` counts pictures from 0."""
+    n = int(position[-1]) + 1
+    degree = min(3, len(xy) // 8 + 1)
+    centre, scale = (t_s[0] + t_s[-1]) / 2, max((t_s[-1] - t_s[0]) / 2, 1e-12)
+    trend_basis = np.vander((t_s - centre) / scale, degree + 1)
+    trend = trend_basis @ np.linalg.lstsq(trend_basis, xy, rcond=None)[0]
+    rest = xy - trend
+    if n != len(xy):
+        at = np.arange(n)
+        rest = np.stack([np.interp(at, position, rest[:, axis]) for axis in (0, 1)], axis=1)
+    spectrum = dct(rest, type=2, norm="ortho", axis=0)
+    width = max(3, round(2 * n * _BAND))
+    starts = np.arange(0, max(n - width // 2, 1), width)
+    power = np.add.reduceat((spectrum**2).sum(axis=1), starts)
+    terms = 2.0 * np.diff(np.append(starts, n))
+    noise = sigma_px**2 * (len(xy) / n)
+    excess = power - noise * terms
+    keep = excess > _SIGNIFICANCE * noise * np.sqrt(2 * terms)
+    gain = np.sqrt(np.where(keep, excess, 0.0) / np.maximum(power, 1e-300))
+    spectrum *= np.repeat(gain, np.diff(np.append(starts, n)))[:, None]
+    return trend + idct(spectrum, type=2, norm="ortho", axis=0)[position]
+
+
+def remove_jitter(index: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: float) -> FloatArray:
+    """The path with the power of white jitter taken out, (n, 2) px.
+
+    Parameters
+    ----------
+    index : (n,) picture numbers. t_s : (n,) times. xy : (n, 2) measured positions, px.
+    sigma_px : sd of the jitter per axis, px.
+
+    Spectral subtraction on the cosine transform of the path about a cubic trend: in each band (4 % of the sampling
+    rate) the power the jitter has on average is subtracted where the rest is significant, and the band is emptied
+    where it is not. What remains has in expectation the swimmer's own power at each frequency, so its length is the
+    swimmer's; and a cell that does not beat gets the length of its slow path alone, which amounts to a longer
+    sampling chord just where the short one would measure noise.
+    """
+    if sigma_px <= 0 or len(xy) < 4:
+        return xy
+    steps = np.diff(index)
+    usual = max(int(np.median(steps)), 1)
+    position = np.rint((index - index[0]) / usual).astype(np.int64)
+    position = np.maximum.accumulate(np.maximum(position, 0))
+    cuts = np.flatnonzero(np.diff(position) > _LONGEST_FILL) + 1
+    out = xy.copy()
+    for run in np.split(np.arange(len(xy)), cuts):
+        if len(run) >= 4:
+            out[run] = _quiet_run(position[run] - position[run[0]], t_s[run], xy[run], sigma_px)
+    return out
