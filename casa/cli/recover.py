@@ -1,0 +1,46 @@
+"""``casa recover``: what a crash left of a recording becomes a recording again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def recover(
+    recording: Annotated[Path, typer.Argument(help="The recording, RUN.h5, or its RUN.h5.partial or RUN.h5.journal.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace another recording of that name.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Make a recording of what a crash or a full disk left, and say what was lost."""
+    from dataclasses import asdict
+
+    from casa.cli.output import print_json
+    from casa.progress import progress
+    from casa.record import recover as recover_recording
+
+    with progress(f"recovering {recording.name}") as bar:
+        found = recover_recording(recording, force=force, on_record=bar.advance)
+    if as_json:
+        print_json(asdict(found) | {"path": str(found.path)})
+        return
+    if found.already_complete:
+        print(f"{found.path}: was complete already; what was left beside it is removed")
+        return
+    account, rows, damage = found.account, found.rows, found.damage
+    others = ", ".join(f"{n} {name}" for name in ("skipped", "dropped", "failed") if (n := getattr(account, name)) > 0)
+    print(
+        f"{found.path}: {found.status}, {account.processed} of {account.captured} frames processed"
+        + (f" ({others})" if others else "")
+        + f"; {rows['detections']} detections, {rows['tracks']} track positions, {rows['kinematics']} measured tracks, "
+        f"{rows['pictures']} pictures"
+    )
+    if damage.corrupt_bytes or damage.lost_records:
+        print(f"lost: {damage.lost_records} records, {damage.corrupt_bytes} damaged bytes inside the journal")
+    if damage.torn_bytes:
+        print(f"lost: the last {damage.torn_bytes} bytes, the record under way when it stopped")
+    if not (damage.corrupt_bytes or damage.lost_records or damage.torn_bytes):
+        print("nothing that was written was lost")
+    if not found.finished:
+        print("the session had not ended: tracks that were alive then have no kinematics, and there is no summary")

@@ -1,0 +1,160 @@
+"""Writing the HDF5 tables: appended in batches, either readable while they grow (SWMR) or compressed.
+
+Not both: under SWMR a compressed chunk that is written again at another size leaves a hole in the file each time, so
+the running file is plain and the finished one is packed from the journal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from casa.record.schema import FORMAT, FORMAT_VERSION, PNG_BYTES, TABLES
+
+#: Rows committed to each table of a running file, in the order of TABLES: what lies beyond is not all there yet.
+COMMITTED = "committed_rows"
+
+_CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256}
+_PNG_CHUNK_BYTES = 1 << 18
+
+
+def json_text(value: Any) -> str:
+    """JSON that every parser takes: NaN and infinities become null."""
+
+    def clean(item: Any) -> Any:
+        if hasattr(item, "item"):
+            item = item.item()
+        if isinstance(item, float) and not np.isfinite(item):
+            return None
+        if isinstance(item, dict):
+            return {str(key): clean(part) for key, part in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [clean(part) for part in item]
+        return item
+
+    return json.dumps(clean(value), default=str, ensure_ascii=False)
+
+
+class TableFile:
+    """The tables of one HDF5 file, open for appending.
+
+    Parameters
+    ----------
+    path : created; must not exist.
+    attributes : root attributes; strings are stored as variable-length UTF-8.
+    live : readable by other processes while it grows; rows become visible at ``flush``. Otherwise compressed, and
+        rows are written as chunks fill.
+    """
+
+    def __init__(self, path: Path, attributes: dict[str, Any], *, live: bool) -> None:
+        self._live = live
+        self._waiting: dict[str, list[NDArray[Any]]] = {name: [] for name in TABLES}
+        self._waiting_rows = dict.fromkeys(TABLES, 0)
+        self._rows = dict.fromkeys(TABLES, 0)
+        self._png_end = 0
+        self._file = h5py.File(path, "x", libver="latest" if live else ("v110", "v110"), locking="best-effort")
+        try:
+            self._file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, **attributes})
+            packing = {} if live else {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+            for name, row in TABLES.items():
+                for column in row.names or ():
+                    base, shape = row[column].subdtype or (row[column], ())
+                    self._file.create_dataset(
+                        f"{name}/{column}",
+                        (0, *shape),
+                        maxshape=(None, *shape),
+                        chunks=(_CHUNK_ROWS[name], *shape),
+                        dtype=h5py.string_dtype("utf-8", base.itemsize) if base.kind == "S" else base,
+                        **packing,
+                        **({} if live else {"shuffle": base.itemsize > 1 and base.kind != "S"}),
+                    )
+            self._file.create_dataset(
+                PNG_BYTES, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES,), dtype="u1", fletcher32=not live
+            )
+            if live:
+                self._file.create_dataset(COMMITTED, data=np.zeros(len(TABLES), "<i8"))
+                self._file.swmr_mode = True
+        except BaseException:
+            self.abandon()
+            raise
+
+    def add(self, table: str, rows: NDArray[Any]) -> None:
+        """Append rows of a table; they are held in memory until a flush, or until a chunk is full."""
+        self._waiting[table].append(rows)
+        self._waiting_rows[table] += len(rows)
+        if self._waiting_rows[table] >= _CHUNK_ROWS[table]:
+            self._write(table, whole_chunks=not self._live)
+
+    def add_picture(self, row: NDArray[Any], png: bytes) -> None:
+        """Append a picture: its row of ``pictures``, whose offset and length are set here, and its file."""
+        row = row.copy()
+        row["offset"], row["length"] = self._png_end, len(png)
+        self._png_end += len(png)
+        self._append(PNG_BYTES, np.frombuffer(png, np.uint8), self._png_end - len(png))
+        self.add("pictures", row)
+
+    def flush(self) -> None:
+        """Write what waits; in a live file, make it visible to readers."""
+        for table in TABLES:
+            self._write(table, whole_chunks=False)
+        if self._live:
+            # data before the counts that vouch for it: a reader may look between the two
+            self._file.flush()
+            counts: Any = self._file[COMMITTED]
+            counts[...] = list(self._rows.values())
+            self._file.flush()
+
+    def set_attributes(self, attributes: dict[str, Any]) -> None:
+        """Set root attributes; not in a live file, where HDF5 forbids it."""
+        self._file.attrs.update(attributes)
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close a file that cannot be written any more, giving up what HDF5 still holds in memory.
+
+        HDF5 tries again to write it when the file is closed and when the process ends, and where that fails too
+        (a full disk) the process crashes: so the writes are let through to nowhere.
+        """
+        if not self._file.id.valid:
+            return
+        try:
+            null = os.open(os.devnull, os.O_RDWR)
+            try:
+                os.dup2(null, self._file.id.get_vfd_handle())
+            finally:
+                os.close(null)
+            self._file.close()
+        except (OSError, RuntimeError, ValueError):
+            pass
+
+    def _write(self, table: str, *, whole_chunks: bool) -> None:
+        rows = self._waiting[table]
+        if not rows:
+            return
+        batch = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        n = len(batch)
+        if whole_chunks:
+            # a chunk that is written once is compressed once
+            n = max(0, n - (self._rows[table] + n) % _CHUNK_ROWS[table])
+        for column in batch.dtype.names or ():
+            self._append(f"{table}/{column}", batch[column][:n], self._rows[table])
+        self._rows[table] += n
+        self._waiting[table] = [batch[n:].copy()] if n < len(batch) else []
+        self._waiting_rows[table] = len(batch) - n
+
+    def _append(self, name: str, values: NDArray[Any], start: int) -> None:
+        dataset: Any = self._file[name]
+        dataset.resize(start + len(values), axis=0)
+        values = np.ascontiguousarray(values)
+        # the type says that the bytes are UTF-8; HDF5 takes no others for a UTF-8 column
+        dataset[start:] = values.view(dataset.dtype) if values.dtype.kind == "S" else values

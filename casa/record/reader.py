@@ -1,0 +1,310 @@
+"""Reading recordings, finished ones and those that are still being written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from casa.errors import InputError
+from casa.record.files import RecordingFiles
+from casa.record.hdf5 import COMMITTED
+from casa.record.png import decode_png
+from casa.record.schema import FORMAT, FORMAT_VERSION, PNG_BYTES, STATUS_CODES, TABLES
+from casa.types import (
+    Calibration,
+    DetectionTable,
+    FrameAccount,
+    KinematicsTable,
+    SourceInfo,
+    Summary,
+    TrackTable,
+)
+
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, json.JSONDecodeError)
+
+
+class Recording:
+    """A recording, open for reading; a context manager.
+
+    Give it ``RUN.h5``, or ``RUN.h5.partial`` while a session runs (also from another process): each call then gives
+    what is there by now, up to half a second ago.
+
+    Raises
+    ------
+    InputError : missing, empty, unfinished (says ``casa recover``), no recording, of a newer version, or damaged;
+        damage inside of a table is told when that table is read.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        _check_readable(self.path)
+        self._file = _open_file(self.path)
+        try:
+            with self._reading("its head"):
+                if self._file.attrs.get("format") != FORMAT:
+                    raise InputError(f"{self.path}: an HDF5 file, but no recording of casa")
+                version = int(self._file.attrs["format_version"])  # type: ignore[arg-type]
+                if version > FORMAT_VERSION:
+                    raise InputError(
+                        f"{self.path}: is of format {version}, and this casa reads up to {FORMAT_VERSION}: update casa"
+                    )
+                self.status: str = str(self._file.attrs["status"])
+                self.recording_id: str = str(self._file.attrs["recording_id"])
+                self.session: dict[str, Any] = self._json("session")
+                for table, row in TABLES.items():
+                    for column in row.names or ():
+                        self._dataset(f"{table}/{column}")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def account(self) -> FrameAccount:
+        """The account of frames; of those ended so far, while the recording is written."""
+        with self._reading("account"):
+            if "account" in self._file.attrs:
+                return FrameAccount(**self._json("account"))
+            codes = self._column("frames", "status", self._n_rows("frames"))
+            counts = {str(status): int((codes == code).sum()) for code, status in enumerate(STATUS_CODES)}
+            return FrameAccount(captured=len(codes), **counts)
+
+    @property
+    def recovered(self) -> dict[str, Any] | None:
+        """What ``casa recover`` could not get back, where the recording is a recovered one."""
+        with self._reading("recovered"):
+            return self._json("recovered") if "recovered" in self._file.attrs else None
+
+    @property
+    def latency(self) -> dict[str, Any] | None:
+        """Latencies as the engine gave them."""
+        with self._reading("latency"):
+            return self._json("latency") if "latency" in self._file.attrs else None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of the session; None where there was none."""
+        value = self.session.get("calibration")
+        with self._reading("calibration"):
+            return None if value is None else Calibration(**_known(Calibration, value))
+
+    @property
+    def source(self) -> SourceInfo:
+        """What was analysed."""
+        with self._reading("source"):
+            return SourceInfo(**_known(SourceInfo, self.session["source"]))
+
+    def summary(self) -> Summary | None:
+        """The figures of the field; None while it is written, or where it broke off."""
+        with self._reading("summary"):
+            value = self._json("summary") if "summary" in self._file.attrs else None
+            if value is None:
+                return None
+            value = _known(Summary, value)
+            drift = value.get("drift_px_s")
+            value["drift_px_s"] = None if drift is None else (float(drift[0]), float(drift[1]))
+            value["flags"] = tuple(value.get("flags", ()))
+            return Summary(**value)
+
+    def frames(self) -> dict[str, NDArray[Any]]:
+        """Frame ends by time: frame, field, t_ns (n,) int64; status, reason (n,) str."""
+        with self._reading("frames"):
+            c = self._columns("frames")
+            names = np.array([str(status) for status in STATUS_CODES])
+            reasons = np.char.decode(c["reason"], "utf-8") if len(c["frame"]) else np.empty(0, "U1")
+            columns = {
+                "frame": c["frame"].astype(np.int64),
+                "field": c["field"].astype(np.int64),
+                "t_ns": c["t_ns"].astype(np.int64),
+                "status": names[c["status"]],
+                "reason": reasons,
+            }
+        order = np.lexsort((columns["field"], columns["frame"], columns["t_ns"]))
+        return {name: column[order] for name, column in columns.items()}
+
+    def detections(self, frames: slice | None = None) -> DetectionTable:
+        """Detections sorted by time and frame; ``frames`` (start and stop) chooses frame numbers."""
+        with self._reading("detections"):
+            c = self._columns("detections", frames)
+            table = DetectionTable(**_when(c), **_boxes(c), confidence=c["confidence"], class_id=c["class_id"])
+        return _sorted(table, table.field, table.frame, table.t_ns)
+
+    def tracks(self, frames: slice | None = None) -> TrackTable:
+        """Tracks sorted by time, frame and track id; ``frames`` (start and stop) chooses frame numbers."""
+        with self._reading("tracks"):
+            c = self._columns("tracks", frames)
+            table = TrackTable(
+                **_when(c),
+                track_id=c["track_id"],
+                **_boxes(c),
+                x_measured_px=c["x_measured_px"],
+                y_measured_px=c["y_measured_px"],
+                confidence=c["confidence"],
+                predicted=c["predicted"] != 0,
+            )
+        return _sorted(table, table.track_id, table.field, table.frame, table.t_ns)
+
+    def kinematics(self) -> KinematicsTable:
+        """Kinematics of the tracks that have ended, sorted by track id."""
+        with self._reading("kinematics"):
+            c = self._columns("kinematics")
+            c["motility_grade"] = c["motility_grade"].astype("U1")
+            table = KinematicsTable(**c)
+        return _sorted(table, table.track_id)
+
+    @property
+    def n_pictures(self) -> int:
+        """How many pictures are kept."""
+        with self._reading("pictures"):
+            return self._n_rows("pictures")
+
+    def pictures(self, at_most: int | None = None) -> list[tuple[int, int, NDArray[Any]]]:
+        """(frame, t_ns, image) by time; ``at_most`` chooses so many, evenly: all may not fit in memory."""
+        with self._reading("pictures"):
+            c = self._columns("pictures")
+            n = len(c["frame"])
+            chosen = np.arange(n)
+            if at_most is not None and n > at_most:
+                chosen = np.unique(np.linspace(0, n - 1, at_most).round().astype(int))
+            found = []
+            for i in chosen:
+                start, length = int(c["offset"][i]), int(c["length"][i])
+                image = decode_png(self._column(PNG_BYTES, None, start + length, start).tobytes())
+                found.append((int(c["frame"][i]), int(c["t_ns"][i]), image))
+            return found
+
+    def _json(self, name: str) -> Any:
+        return json.loads(self._file.attrs[name])  # type: ignore[arg-type]
+
+    def _dataset(self, name: str) -> Any:
+        dataset = self._file[name]
+        if not isinstance(dataset, h5py.Dataset):
+            raise ValueError(f"{name} is no dataset")
+        return dataset
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except _DAMAGED as error:
+            text = " ".join(str(error).split())
+            raise InputError(f"{self.path}: {what} cannot be read, the file is damaged ({text[:200]})") from error
+
+    def _n_rows(self, table: str) -> int:
+        if COMMITTED in self._file:
+            counts = self._dataset(COMMITTED)
+            counts.id.refresh()
+            return int(counts[list(TABLES).index(table)])
+        return int(self._dataset(f"{table}/{next(iter(TABLES[table].names or ()))}").shape[0])
+
+    def _column(self, table: str, column: str | None, stop: int, start: int = 0) -> NDArray[Any]:
+        dataset = self._dataset(table if column is None else f"{table}/{column}")
+        if COMMITTED in self._file:
+            dataset.id.refresh()
+        if dataset.shape[0] < stop:
+            raise ValueError(f"{dataset.name} has {dataset.shape[0]} rows, {stop} expected")
+        return dataset[start:stop]
+
+    def _columns(self, table: str, frames: slice | None = None) -> dict[str, NDArray[Any]]:
+        start, stop, mask = 0, self._n_rows(table), None
+        if frames is not None:
+            if frames.step not in (None, 1):
+                raise InputError(f"frames: a slice without a step was expected, got {frames}")
+            numbers = self._column(table, "frame", stop)
+            mask = np.ones(len(numbers), bool)
+            if frames.start is not None:
+                mask &= numbers >= frames.start
+            if frames.stop is not None:
+                mask &= numbers < frames.stop
+            inside = np.flatnonzero(mask)
+            start, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+            mask = mask[start:stop]
+        columns = {name: self._column(table, name, stop, start) for name in TABLES[table].names or ()}
+        return columns if mask is None else {name: column[mask] for name, column in columns.items()}
+
+
+def _check_readable(path: Path) -> None:
+    """Raise InputError for what cannot be a recording."""
+    files = RecordingFiles.of(path)
+    unfinished = files.journal.is_file()
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a recording (RUN.h5)")
+    if not path.exists():
+        if path == files.final and (unfinished or files.partial.is_file()):
+            raise InputError(f"{path}: the recording is not finished; if nothing writes it now, `casa recover {path}`")
+        raise InputError(f"{path}: no such file; give a recording (RUN.h5)")
+    if path == files.journal:
+        raise InputError(f"{path}: is a journal; `casa recover {files.final}` makes a recording of it")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; expected a recording (RUN.h5)")
+
+
+def _open_file(path: Path) -> h5py.File:
+    """Open for reading; a ``.partial`` as a file that grows."""
+    live = path.suffix == ".partial"
+    # between its creation and its first flush a live file cannot be opened: wait for a moment
+    deadline = time.monotonic() + (0.5 if live else 0.0)
+    while True:
+        try:
+            return h5py.File(path, "r", swmr=live, libver="latest", locking="best-effort")
+        except OSError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.05)
+                continue
+            files = RecordingFiles.of(path)
+            hint = f"; `casa recover {files.final}` makes it again" if files.journal.is_file() else ""
+            what = "damaged" if _has_signature(path) else "no HDF5 file, so no recording"
+            text = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: cannot be opened, it is {what} ({text}){hint}") from error
+
+
+def _has_signature(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(8) == b"\x89HDF\r\n\x1a\n"
+    except OSError:
+        return False
+
+
+def _known(cls: Any, value: dict[str, Any]) -> dict[str, Any]:
+    """The entries that are fields of the dataclass: a later version may have written more."""
+    names = {f.name for f in fields(cls)}
+    return {name: item for name, item in value.items() if name in names}
+
+
+def _when(c: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: c[name] for name in ("frame", "field", "t_ns")}
+
+
+def _boxes(c: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    left, top, right, bottom = (c[f"{side}_px"].astype(np.float64) for side in ("left", "top", "right", "bottom"))
+    return {"cx_px": (left + right) / 2, "cy_px": (top + bottom) / 2, "w_px": right - left, "h_px": bottom - top}
+
+
+def _sorted(table: Any, *keys: NDArray[Any]) -> Any:
+    """Rows by the last key first, as np.lexsort; the table itself where it is in order."""
+    order = np.lexsort(keys)
+    return table if np.array_equal(order, np.arange(len(order))) else table.select(order)

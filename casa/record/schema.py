@@ -1,0 +1,90 @@
+"""The tables of a recording: names, columns, types. The journal's rows and the HDF5 columns are both made from it.
+
+docs/recording.md says the same in words; change both together, and ``FORMAT_VERSION`` with them. This module knows
+nothing of files.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from casa.types import Detections, FrameStatus, KinematicsTable, Tracks
+
+FORMAT = "casa-recording"
+FORMAT_VERSION = 1
+REASON_BYTES = 200
+
+#: Codes of ``frames/status``; the order is part of the format.
+STATUS_CODES = (FrameStatus.PROCESSED, FrameStatus.SKIPPED, FrameStatus.DROPPED, FrameStatus.FAILED)
+
+#: How a recording ended; "recording" stands in the file while it is written.
+RUN_STATUSES = ("complete", "interrupted", "failed")
+
+_WHEN = [("frame", "<i8"), ("field", "i1"), ("t_ns", "<i8")]
+_BOX = [("left_px", "<f4"), ("top_px", "<f4"), ("right_px", "<f4"), ("bottom_px", "<f4")]
+_KINEMATICS_FLOATS = (
+    "duration_s", "vcl_um_s", "vsl_um_s", "vap_um_s", "vcl_px_s", "vsl_px_s", "vap_px_s", "lin", "str", "wob",
+    "alh_mean_um", "alh_max_um", "alh_mean_px", "alh_max_px", "bcf_hz", "mad_deg",
+)  # fmt: skip
+
+#: Row types, packed and little-endian, by table. One column becomes one HDF5 dataset ``/<table>/<column>``.
+TABLES: dict[str, np.dtype[Any]] = {
+    "frames": np.dtype([*_WHEN, ("status", "i1"), ("reason", f"S{REASON_BYTES}")]),
+    "detections": np.dtype([*_WHEN, *_BOX, ("confidence", "<f4"), ("class_id", "<i4")]),
+    "tracks": np.dtype(
+        [*_WHEN, ("track_id", "<i8"), *_BOX, ("x_measured_px", "<f8"), ("y_measured_px", "<f8"),
+         ("confidence", "<f4"), ("predicted", "i1"), ("vx_px_s", "<f4"), ("vy_px_s", "<f4")]
+    ),
+    "kinematics": np.dtype(
+        [("track_id", "<i8"), ("n_frames", "<i8"), ("t_start_ns", "<i8"),
+         *((name, "<f8") for name in _KINEMATICS_FLOATS),
+         ("motility_grade", "S1"), ("time_by_grade_s", "<f8", (4,)), ("flags", "<i8")]
+    ),
+    "pictures": np.dtype([("frame", "<i8"), ("t_ns", "<i8"), ("offset", "<i8"), ("length", "<i8")]),
+}  # fmt: skip
+
+#: The bytes of all pictures, one PNG file after the other; ``pictures/offset`` and ``length`` point into it.
+PNG_BYTES = "pictures/png"
+
+
+def frame_row(index: int, field: int, t_ns: int, status: FrameStatus, reason: str) -> NDArray[Any]:
+    """One row of ``frames``; a reason longer than REASON_BYTES of UTF-8 is cut and ends in an ellipsis."""
+    text = reason.encode("utf-8")
+    if len(text) > REASON_BYTES:
+        text = text[: REASON_BYTES - 3].decode("utf-8", "ignore").encode("utf-8") + "…".encode()
+    return np.array([(index, field, t_ns, STATUS_CODES.index(status), text)], TABLES["frames"])
+
+
+def _set_when(rows: NDArray[Any], frame: int, field: int, t_ns: int, xyxy: NDArray[Any]) -> None:
+    rows["frame"], rows["field"], rows["t_ns"] = frame, field, t_ns
+    for column, name in enumerate(("left_px", "top_px", "right_px", "bottom_px")):
+        rows[name] = xyxy[:, column]
+
+
+def detection_rows(d: Detections) -> NDArray[Any]:
+    """Rows of ``detections``, (n,)."""
+    rows = np.empty(len(d), TABLES["detections"])
+    _set_when(rows, d.frame, d.field, d.t_ns, d.xyxy)
+    rows["confidence"], rows["class_id"] = d.confidence, d.class_id
+    return rows
+
+
+def track_rows(t: Tracks) -> NDArray[Any]:
+    """Rows of ``tracks``, (n,)."""
+    rows = np.empty(len(t), TABLES["tracks"])
+    _set_when(rows, t.frame, t.field, t.t_ns, t.xyxy)
+    rows["track_id"], rows["confidence"], rows["predicted"] = t.track_id, t.confidence, t.predicted
+    rows["x_measured_px"], rows["y_measured_px"] = t.measured_xy_px[:, 0], t.measured_xy_px[:, 1]
+    rows["vx_px_s"], rows["vy_px_s"] = t.velocity_px_s[:, 0], t.velocity_px_s[:, 1]
+    return rows
+
+
+def kinematics_rows(k: KinematicsTable) -> NDArray[Any]:
+    """Rows of ``kinematics``, (n,)."""
+    rows = np.empty(len(k), TABLES["kinematics"])
+    for name, column in k.columns().items():
+        rows[name] = column
+    return rows

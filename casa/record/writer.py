@@ -1,0 +1,214 @@
+"""The recorder: writes a journal first, then HDF5 that others can read meanwhile; at the end one packed file.
+
+``RUN.h5.journal`` gets each message as it comes, ``RUN.h5.partial`` (SWMR) gets them in batches twice a second. A
+clean end packs the journal into ``RUN.h5`` and removes both. Memory does not grow with the session's length.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from casa.config import RecordConfig
+from casa.errors import CasaError
+from casa.record.files import RecordingFiles, is_disk_full, sync_folder, write_error
+from casa.record.hdf5 import TableFile, json_text
+from casa.record.journal import JournalWriter, Kind
+from casa.record.pack import pack
+from casa.record.png import encode_png
+from casa.record.schema import RUN_STATUSES, TABLES, detection_rows, frame_row, kinematics_rows, track_rows
+from casa.types import Detections, FrameAccount, FrameStatus, KinematicsTable, Summary, Tracks
+
+_FLUSH_INTERVAL_S = 0.5
+
+
+class Recorder:
+    """Writes one recording. Not for use from several threads at once.
+
+    ``open`` creates the files; then any of ``frame``, ``detections``, ``tracks``, ``kinematics``, ``picture`` in any
+    order; ``finish`` completes the recording. As a context manager it calls ``abort`` where ``finish`` was not reached.
+
+    Parameters
+    ----------
+    path : the recording to make, ``RUN.h5``.
+    config : what is kept and how often it is synced.
+    force : replace a recording, or what a crash left of one. The old one stays until the new one is complete.
+
+    Raises
+    ------
+    InputError : the recording exists, lies there unfinished, is being written, or its folder does not exist.
+    CasaError : a write failed (by any method); the recording is closed then and what it got can be recovered.
+    """
+
+    def __init__(self, path: Path | str, config: RecordConfig | None = None, force: bool = False) -> None:
+        self._files = RecordingFiles(Path(path))
+        self._config = config or RecordConfig()
+        self._force = force
+        self._files.check_free(force=force)
+        self._journal: JournalWriter | None = None
+        self._tables: TableFile | None = None
+        self._flushed_at = 0.0
+        self._counts = dict.fromkeys(FrameStatus, 0)
+
+    @property
+    def is_open(self) -> bool:
+        """Between ``open`` and ``finish``, ``abort`` or a failed write."""
+        return self._journal is not None
+
+    def open(self, session: dict[str, Any]) -> None:
+        """Create the files. ``session`` (JSON) says how the recording came about; docs/recording.md lists its keys."""
+        if self.is_open:
+            raise CasaError(f"{self._files.final}: the recorder is open already")
+        self._files.check_free(force=self._force)
+        recording_id = uuid.uuid4().hex
+        try:
+            for path in (self._files.journal, self._files.partial, self._files.packing):
+                path.unlink(missing_ok=True)
+            self._journal = JournalWriter(self._files.journal, self._config.sync_interval_s)
+            head = json_text({"recording_id": recording_id, "session": session})
+            self._journal.append(Kind.SESSION, head.encode())
+            self._journal.sync()
+            attributes = {"status": "recording", "recording_id": recording_id, "session": json_text(session)}
+            self._tables = TableFile(self._files.partial, attributes, live=True)
+            sync_folder(self._files.final.parent)
+        except (OSError, RuntimeError) as error:
+            self._give_up()
+            for path in (self._files.journal, self._files.partial):
+                path.unlink(missing_ok=True)
+            what = "the disk is full" if is_disk_full(error) else f"cannot be created ({' '.join(str(error).split())})"
+            raise CasaError(f"{self._files.final}: {what}; make room, or give another place") from error
+        self._flushed_at = time.monotonic()
+
+    def frame(self, index: int, field: int, t_ns: int, status: FrameStatus, reason: str = "") -> None:
+        """What became of a captured frame; each is told once."""
+        self._write(Kind.FRAME, "frames", frame_row(index, field, t_ns, FrameStatus(status), reason))
+        self._counts[FrameStatus(status)] += 1
+
+    def detections(self, d: Detections) -> None:
+        """What was found in a frame; left out where the configuration says so."""
+        if self._config.detections and len(d):
+            self._write(Kind.DETECTIONS, "detections", detection_rows(d))
+
+    def tracks(self, t: Tracks) -> None:
+        """The tracks put out for a frame."""
+        if len(t):
+            self._write(Kind.TRACKS, "tracks", track_rows(t))
+
+    def kinematics(self, k: KinematicsTable) -> None:
+        """The rows of tracks that have ended."""
+        if len(k):
+            self._write(Kind.KINEMATICS, "kinematics", kinematics_rows(k))
+
+    def picture(self, index: int, t_ns: int, image: NDArray[Any]) -> None:
+        """A picture of the field to keep: (h, w) or (h, w, 3) RGB, uint8 or uint16."""
+        row, png = np.array([(index, t_ns, 0, 0)], TABLES["pictures"]), encode_png(image)
+        row["length"] = len(png)
+        self._write(Kind.PICTURE, "pictures", row, png)
+
+    def finish(
+        self, status: str, account: FrameAccount, summary: Summary | None = None, latency: dict[str, Any] | None = None
+    ) -> None:
+        """Complete the recording: ``path`` is there alone afterwards.
+
+        ``status`` is "complete", "interrupted" or "failed"; ``latency`` is kept as it is given (JSON).
+        """
+        if status not in RUN_STATUSES:
+            raise ValueError(f"status: expected one of {', '.join(RUN_STATUSES)}, got {status!r}")
+        journal, tables = self._parts()
+        closing = {
+            "status": status,
+            "account": asdict(account),
+            "summary": None if summary is None else asdict(summary),
+            "latency": latency,
+        }
+        try:
+            journal.append(Kind.FINISH, json_text(closing).encode())
+            journal.sync()
+            tables.close()
+            self._pack()
+            os.replace(self._files.packing, self._files.final)
+            sync_folder(self._files.final.parent)
+            self._files.partial.unlink(missing_ok=True)
+            self._files.journal.unlink(missing_ok=True)
+        except (OSError, RuntimeError) as error:
+            raise self._failed(error) from error
+        finally:
+            self._give_up()
+
+    def abort(self, status: str = "failed") -> None:
+        """Complete the recording without a summary, with the account of the frames that were told."""
+        counts = {str(name): n for name, n in self._counts.items()}
+        self.finish(status, FrameAccount(captured=sum(counts.values()), **counts), None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.is_open:
+            return
+        stopped = kind is None or issubclass(kind, KeyboardInterrupt)
+        try:
+            self.abort("interrupted" if stopped else "failed")
+        except CasaError:
+            if kind is None:
+                raise
+
+    def _parts(self) -> tuple[JournalWriter, TableFile]:
+        if self._journal is None or self._tables is None:
+            raise CasaError(f"{self._files.final}: the recorder is not open")
+        return self._journal, self._tables
+
+    def _write(self, kind: Kind, table: str, rows: NDArray[Any], png: bytes | None = None) -> None:
+        journal, tables = self._parts()
+        try:
+            journal.append(kind, rows.tobytes() if png is None else rows.tobytes() + png)
+            if png is None:
+                tables.add(table, rows)
+            else:
+                tables.add_picture(rows, png)
+            if time.monotonic() - self._flushed_at >= _FLUSH_INTERVAL_S:
+                tables.flush()
+                self._flushed_at = time.monotonic()
+        except (OSError, RuntimeError) as error:
+            raise self._failed(error) from error
+
+    def _pack(self) -> None:
+        try:
+            packed = pack(self._files.journal, self._files.packing)
+        except (OSError, RuntimeError) as error:
+            if not is_disk_full(error):
+                raise
+            # what the live file holds is in the journal too: its room may be all that is missing
+            self._files.partial.unlink(missing_ok=True)
+            packed = pack(self._files.journal, self._files.packing)
+        damage = packed.damage
+        if damage.torn_bytes or damage.corrupt_bytes or damage.lost_records:
+            self._files.packing.unlink(missing_ok=True)
+            raise OSError(f"the journal reads back damaged: {damage.corrupt_bytes + damage.torn_bytes} bytes")
+
+    def _failed(self, error: BaseException) -> CasaError:
+        """Close what is open and make room: the journal alone is enough to recover from."""
+        self._give_up()
+        self._files.partial.unlink(missing_ok=True)
+        return write_error(self._files, error)
+
+    def _give_up(self) -> None:
+        if self._tables is not None:
+            self._tables.abandon()
+            self._tables = None
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            try:
+                journal.close()
+            except OSError:
+                pass  # the first error is the one to tell
