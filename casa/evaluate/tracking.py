@@ -16,8 +16,7 @@ from casa.evaluate.boxes import box_iou, rows_by_picture, table_boxes
 from casa.types import TrackTable
 
 #: Scores that are means over the videos when several are put together; the others are sums.
-MEAN_SCORES = ("hota", "deta", "assa", "loca", "mota", "motp", "idf1", "idp", "idr", "recall", "precision",
-               "ids_per_gt")  # fmt: skip
+MEAN_SCORES = ("hota", "deta", "assa", "loca", "mota", "motp", "idf1", "idp", "idr", "recall", "precision")
 SUMMED_SCORES = ("idsw", "frag", "fp", "fn", "tp", "mostly_tracked", "mostly_lost", "gt_ids", "found_ids",
                  "gt_boxes", "found_boxes", "frames")  # fmt: skip
 
@@ -106,7 +105,10 @@ def tracking_scores(truth: TrackTable, found: TrackTable) -> dict[str, float | i
 
 
 def combine_scores(by_video: Mapping[str, Mapping[str, float | int]]) -> dict[str, float | int]:
-    """Scores of several videos as one: means of ratios (every video counts the same), sums of counts."""
+    """Scores of several videos as one: means of ratios (every video counts the same), sums of counts.
+
+    ``ids_per_gt`` is that of the sums.
+    """
     if not by_video:
         raise InputError("no videos to combine scores of")
     combined: dict[str, float | int] = {}
@@ -114,4 +116,6 @@ def combine_scores(by_video: Mapping[str, Mapping[str, float | int]]) -> dict[st
         combined[name] = float(np.mean([scores[name] for scores in by_video.values()]))
     for name in SUMMED_SCORES:
         combined[name] = int(sum(scores[name] for scores in by_video.values()))
+    gt_ids = combined["gt_ids"]
+    combined["ids_per_gt"] = combined["found_ids"] / gt_ids if gt_ids else float("nan")
     return combined
