@@ -124,13 +124,15 @@ def read_detections(path: Path, fps_hz: float | None = None) -> DetectionTable:
     ).select(order)
 
 
-def read_tracks(path: Path, fps_hz: float | None = None) -> TrackTable:
+def read_tracks(path: Path, fps_hz: float | None = None, boxes: bool = True) -> TrackTable:
     """Read a tracks table (CSV, ``.csv.gz``, or MOTChallenge ``.txt``), sorted by track and time.
+
+    With ``boxes`` False the table may lack ``w_px`` and ``h_px``; they are then 0.
 
     Rows with ``predicted`` = 1 keep their box but have no measured centre. ``x_measured_px`` and
     ``y_measured_px`` columns are used where present; else the measured centre is the box's.
     """
-    columns = _read_mot(path) if _is_mot(path) else read_columns(path, _TRACK_COLUMNS)
+    columns = _read_mot(path) if _is_mot(path) else read_columns(path, _TRACK_COLUMNS if boxes else _TRACK_COLUMNS[:4])
     n = len(columns["frame"])
     times = _times_ns(path, columns, fps_hz)
     predicted = np.nan_to_num(columns.get("predicted", np.zeros(n))) > 0
@@ -144,8 +146,8 @@ def read_tracks(path: Path, fps_hz: float | None = None) -> TrackTable:
         track_id=columns["track_id"].astype(np.int64),
         cx_px=columns["cx_px"],
         cy_px=columns["cy_px"],
-        w_px=columns["w_px"],
-        h_px=columns["h_px"],
+        w_px=columns.get("w_px", np.zeros(n)),
+        h_px=columns.get("h_px", np.zeros(n)),
         x_measured_px=np.where(predicted, np.nan, x_measured),
         y_measured_px=np.where(predicted, np.nan, y_measured),
         confidence=columns.get("confidence", np.ones(n)),

@@ -36,7 +36,10 @@ class TrackBuffers:
         self._free.extend(range(old + more - 1, old - 1, -1))
 
     def append(self, track_id: IntArray, index: int, t_ns: int, xy: FloatArray) -> IntArray:
-        """Take one sample of each track; gives the slots that are now full."""
+        """Take one sample of each track; gives the slots that are now full.
+
+        A sample no later than the one before (a picture given twice) is left out: it has no speed.
+        """
         slot_of = self.slot_of
         slots = np.empty(len(track_id), np.int64)
         for row, key in enumerate(track_id.tolist()):
@@ -48,6 +51,9 @@ class TrackBuffers:
                 self.n[slot] = self.epoch_from[slot] = self.fresh[slot] = 0
             slots[row] = slot
         at = self.n[slots]
+        later = (at == 0) | (self.t_ns[slots, at - 1] < t_ns)
+        if not later.all():
+            slots, at, xy = slots[later], at[later], xy[later]
         self.index[slots, at] = index
         self.t_ns[slots, at] = t_ns
         self.xy[slots, at] = xy

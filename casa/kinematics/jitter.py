@@ -8,7 +8,7 @@ whereas swimming is slow and a beat is a line with a harmonic or two. Both funct
 from __future__ import annotations
 
 import numpy as np
-from scipy.fft import dct, idct, rfft
+from scipy.fft import dct, idct
 
 from casa.types import FloatArray, IntArray
 
@@ -43,7 +43,7 @@ def noise_floor_px2(stretches: FloatArray) -> FloatArray:
     basis, _ = np.linalg.qr(np.stack([ramp**0, ramp, ramp**2, ramp**3], axis=1))
     flat = stretches - basis @ (basis.T @ stretches)
     window = np.hanning(n + 2)[1:-1]
-    power = np.abs(rfft(flat * window[:, None], axis=1)) ** 2 / (window**2).sum()
+    power = np.abs(np.fft.rfft(flat * window[:, None], axis=1)) ** 2 / (window**2).sum()
     high = power[:, n // 8 : n // 2].mean(axis=2)
     return np.quantile(high, _FLOOR_QUANTILE, axis=1) / _FLOOR_OF_MEAN
 
@@ -59,7 +59,7 @@ def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: fl
     if n != len(xy):
         at = np.arange(n)
         rest = np.stack([np.interp(at, position, rest[:, axis]) for axis in (0, 1)], axis=1)
-    spectrum = dct(rest, type=2, norm="ortho", axis=0)
+    spectrum = np.asarray(dct(rest, type=2, norm="ortho", axis=0))
     width = max(3, round(2 * n * _BAND))
     starts = np.arange(0, max(n - width // 2, 1), width)
     power = np.add.reduceat((spectrum**2).sum(axis=1), starts)
@@ -69,7 +69,7 @@ def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: fl
     keep = excess > _SIGNIFICANCE * noise * np.sqrt(2 * terms)
     gain = np.sqrt(np.where(keep, excess, 0.0) / np.maximum(power, 1e-300))
     spectrum *= np.repeat(gain, np.diff(np.append(starts, n)))[:, None]
-    return trend + idct(spectrum, type=2, norm="ortho", axis=0)[position]
+    return trend + np.asarray(idct(spectrum, type=2, norm="ortho", axis=0))[position]
 
 
 def remove_jitter(index: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: float) -> FloatArray:

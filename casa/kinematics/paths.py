@@ -7,6 +7,7 @@ Pure functions of arrays; this module knows nothing of tracks, calibrations or n
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def cut_at_long_gaps(t_s: FloatArray, gap: BoolArray) -> list[tuple[int, int]]:
     """The runs of samples between gaps of more than 0.5 s, as (first, last + 1)."""
     cuts = np.flatnonzero(gap & (np.diff(t_s) > LONGEST_BRIDGE_S)) + 1
     edges = [0, *cuts.tolist(), len(t_s)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def average_path(t_s: FloatArray, xy: FloatArray, window_s: float) -> FloatArray:

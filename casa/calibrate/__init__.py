@@ -1,0 +1,1 @@
+"""From pixels to micrometres and from counts to concentrations: calibration profiles."""
