@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def recover(
     from casa.record import recover as recover_recording
 
     with progress(f"recovering {recording.name}") as bar:
-        found = recover_recording(recording, force=force, on_record=bar.advance)
+        found = recover_recording(recording, force=force, analyse=analyse, on_record=bar.advance)
     if as_json:
         print_json(asdict(found) | {"path": str(found.path)})
         return
@@ -43,4 +43,25 @@ def recover(
     if not (damage.corrupt_bytes or damage.lost_records or damage.torn_bytes):
         print("nothing that was written was lost")
     if not found.finished:
-        print("the session had not ended: tracks that were alive then have no kinematics, and there is no summary")
+        what = (
+            "kinematics and summary were computed again from the tracks"
+            if found.analysis == "recomputed"
+            else f"there is no summary ({found.analysis})"
+        )
+        print(f"the session had not ended: {what}")
+
+
+def analyse(recording: Any) -> Any:
+    """Kinematics and summary of a recording whose session never came to them."""
+    from casa.config import KinematicsConfig
+    from casa.kinematics import analyse_tracks
+
+    source = recording.source
+    settings = KinematicsConfig.model_validate(recording.session["config"]["kinematics"])
+    return analyse_tracks(
+        recording.tracks(),
+        settings,
+        recording.calibration,
+        (source.width_px, source.height_px),
+        n_frames=recording.account.processed,
+    )

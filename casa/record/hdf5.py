@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.record.schema import FORMAT, FORMAT_VERSION, PNG_BYTES, TABLES
+from casa.record.schema import FORMAT, FORMAT_VERSION, PNG_BYTES, TABLES, kinematics_rows
+from casa.types import KinematicsTable, Summary
 
 #: Rows committed to each table of a running file, in the order of TABLES: what lies beyond is not all there yet.
 COMMITTED = "committed_rows"
@@ -153,8 +155,25 @@ class TableFile:
         self._waiting_rows[table] = len(batch) - n
 
     def _append(self, name: str, values: NDArray[Any], start: int) -> None:
-        dataset: Any = self._file[name]
-        dataset.resize(start + len(values), axis=0)
-        values = np.ascontiguousarray(values)
-        # the type says that the bytes are UTF-8; HDF5 takes no others for a UTF-8 column
-        dataset[start:] = values.view(dataset.dtype) if values.dtype.kind == "S" else values
+        _replace_from(self._file[name], start, values)
+
+
+def _replace_from(dataset: Any, start: int, values: NDArray[Any]) -> None:
+    """Make ``values`` the rows of a dataset from ``start`` to its end."""
+    dataset.resize(start + len(values), axis=0)
+    values = np.ascontiguousarray(values)
+    # the type says that the bytes are UTF-8; HDF5 takes no others for a UTF-8 column
+    dataset[start:] = values.view(dataset.dtype) if values.dtype.kind == "S" else values
+
+
+def add_analysis(path: Path, kinematics: KinematicsTable, summary: Summary) -> None:
+    """Replace the kinematics and the summary of a packed file, synced."""
+    rows = kinematics_rows(kinematics)
+    with h5py.File(path, "r+", locking="best-effort") as file:
+        for column in rows.dtype.names or ():
+            _replace_from(file[f"kinematics/{column}"], 0, rows[column])
+        file.attrs["summary"] = json_text(asdict(summary))
+        recovered: Any = json.loads(str(file.attrs.get("recovered", "{}")))
+        file.attrs["recovered"] = json_text(recovered | {"analysis": "recomputed"})
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())

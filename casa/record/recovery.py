@@ -12,9 +12,13 @@ import h5py
 
 from casa.errors import CasaError, InputError
 from casa.record.files import RecordingFiles, is_disk_full, sync_folder
+from casa.record.hdf5 import add_analysis
 from casa.record.journal import JournalDamage, is_locked
 from casa.record.pack import pack
-from casa.types import FrameAccount
+from casa.record.reader import Recording
+from casa.types import FrameAccount, KinematicsTable, Summary
+
+Analyse = Callable[[Recording], tuple[KinematicsTable, Summary]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class Recovered:
 
     ``status`` is "interrupted" where the journal has no end, else the one it ends with; ``finished`` tells which.
     ``already_complete``: the recording was finished, and only what was left beside it has been removed.
+    ``analysis``: "recorded", "recomputed", "none", or why it could not be computed.
     """
 
     path: Path
@@ -32,15 +37,24 @@ class Recovered:
     rows: dict[str, int]
     damage: JournalDamage
     already_complete: bool = False
+    analysis: str = "none"
 
 
-def recover(path: Path | str, force: bool = False, on_record: Callable[[], None] = lambda: None) -> Recovered:
+def recover(
+    path: Path | str,
+    force: bool = False,
+    *,
+    analyse: Analyse | None = None,
+    on_record: Callable[[], None] = lambda: None,
+) -> Recovered:
     """Make ``RUN.h5`` from ``RUN.h5.journal``, then remove the journal and ``RUN.h5.partial``.
 
     Parameters
     ----------
     path : the name of the recording, or of what is left of it.
     force : replace a ``RUN.h5`` that is another recording.
+    analyse : computes kinematics and summary of a session that had not ended (this part knows no kinematics); its
+        rows replace the recorded ones, which lack the tracks that were alive.
     on_record : called for each record read back, for a progress bar.
 
     Raises
@@ -63,6 +77,7 @@ def recover(path: Path | str, force: bool = False, on_record: Callable[[], None]
         files.packing.unlink(missing_ok=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         packed = pack(files.journal, files.packing, recovered_utc=now, on_record=on_record)
+        analysis = "recorded" if packed.finished else _analyse(files.packing, analyse)
         same = files.final.is_file() and _recording_id(files.final) == packed.recording_id != ""
         if same:
             files.packing.unlink()
@@ -82,7 +97,21 @@ def recover(path: Path | str, force: bool = False, on_record: Callable[[], None]
         raise CasaError(
             f"{files.final}: cannot be recovered ({text}); {files.journal.name} is kept: make room and do it again"
         ) from error
-    return Recovered(files.final, packed.status, packed.finished, packed.account, packed.rows, packed.damage, same)
+    return Recovered(
+        files.final, packed.status, packed.finished, packed.account, packed.rows, packed.damage, same, analysis
+    )
+
+
+def _analyse(path: Path, analyse: Analyse | None) -> str:
+    if analyse is None:
+        return "none"
+    try:
+        with Recording(path) as recording:
+            kinematics, summary = analyse(recording)
+    except Exception as error:  # the recording is worth more than its analysis: get it back, and tell
+        return f"not computed: {' '.join(str(error).split()) or type(error).__name__}"
+    add_analysis(path, kinematics, summary)
+    return "recomputed"
 
 
 def _recording_id(path: Path) -> str | None:
