@@ -10,8 +10,13 @@ import sys
 import typer
 
 from casa import __version__
+from casa.cli import bench, evaluate
 from casa.cli.demo import demo
+from casa.cli.export import export
+from casa.cli.kinematics import kinematics
+from casa.cli.recover import recover
 from casa.cli.replay import replay
+from casa.cli.report import report
 
 app = typer.Typer(
     name="casa",
@@ -38,6 +43,21 @@ def _root(
 
 app.command()(demo)
 app.command()(replay)
+app.command()(kinematics)
+app.command()(report)
+app.command()(export)
+app.command()(recover)
+
+evaluations = typer.Typer(help="Score detections, tracks and kinematics against truth.", no_args_is_help=True)
+evaluations.command("detector")(evaluate.detector)
+evaluations.command("tracker")(evaluate.tracker)
+app.add_typer(evaluations, name="evaluate")
+
+benches = typer.Typer(help="Measure casa beside its peers, in one run.", no_args_is_help=True)
+benches.command("replay")(bench.replay)
+benches.command("tracker")(bench.tracker)
+benches.command("memory")(bench.memory)
+app.add_typer(benches, name="bench")
 
 
 def main() -> None:
