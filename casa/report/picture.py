@@ -1,0 +1,125 @@
+"""The overlay: a stored picture of the field with boxes, ids and paths drawn over it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from casa.errors import CasaError
+from casa.report.charts import svg
+from casa.report.paths import Scale, path_data, scale_bar
+from casa.types import TrackTable
+
+MAX_WIDTH_PX = 1280
+#: A track is boxed where it was put out this near in time: the first frames of a track come before it is confirmed.
+NEAR_S = 0.12
+REACH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """The drawing, with what its caption says."""
+
+    drawing: Markup
+    frame: int
+    time_s: float
+    n_boxes: int
+
+
+def to_eight_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An 8-bit picture; deeper ones are stretched from their 0.5th to their 99.5th percentile."""
+    if image.dtype == np.uint8:
+        return image
+    low, high = np.percentile(image, [0.5, 99.5])
+    return np.clip((image.astype(np.float64) - low) * (255 / max(float(high - low), 1e-9)), 0, 255).astype(np.uint8)
+
+
+def jpeg_data_uri(image: NDArray[Any]) -> str:
+    """A JPEG of at most MAX_WIDTH_PX as a ``data:`` address; ``image`` is (h, w) gray or (h, w, 3) RGB."""
+    import cv2
+
+    image = to_eight_bit(image)
+    height, width = image.shape[:2]
+    if width > MAX_WIDTH_PX:
+        size = (MAX_WIDTH_PX, max(1, round(height * MAX_WIDTH_PX / width)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    if image.ndim == 3:
+        image = np.ascontiguousarray(image[:, :, ::-1])
+    done, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 84])
+    if not done:
+        raise CasaError(f"the field's picture of {width}x{height} px could not be encoded as JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode("ascii")
+
+
+def choose_picture(times_ns: Sequence[int], table: TrackTable) -> int:
+    """Which picture shows most tracks: the one with most rows within NEAR_S of its time, the first of equals."""
+    rows = np.sort(table.t_ns)
+    near = round(NEAR_S * 1e9)
+    counts = [np.searchsorted(rows, t + near, "right") - np.searchsorted(rows, t - near) for t in times_ns]
+    return int(np.argmax(counts))
+
+
+def _nearest_rows(table: TrackTable, t_ns: int) -> NDArray[np.int64]:
+    """For each track put out near ``t_ns``, the row of ``table`` nearest to it."""
+    rows = np.flatnonzero(np.abs(table.t_ns - t_ns) <= round(NEAR_S * 1e9))
+    rows = rows[np.lexsort((np.abs(table.t_ns[rows] - t_ns), table.track_id[rows]))]
+    return rows[np.unique(table.track_id[rows], return_index=True)[1]]
+
+
+def overlay(
+    image: NDArray[Any],
+    index: int,
+    t_ns: int,
+    table: TrackTable,
+    shades: Mapping[int, str],
+    scale: Scale,
+    start_ns: int,
+) -> Overlay:
+    """The picture with every track near it: box, id and grade letter, and its path within a second of the picture."""
+    height, width = image.shape[:2]
+    near = table.select(np.abs(table.t_ns - t_ns) <= round(REACH_S * 1e9))
+    near = near.select(np.argsort(near.t_ns, kind="stable"))
+    boxed = _nearest_rows(near, t_ns)
+    size = width / 640
+    body = [
+        f'<image href="{jpeg_data_uri(image)}" x="0" y="0" width="{width * 10}" height="{height * 10}" '
+        'preserveAspectRatio="none"/>'
+    ]
+    labels = []
+    for row in boxed:
+        track_id = int(near.track_id[row])
+        kind = shades.get(track_id, "u")
+        mine = near.track_id == track_id
+        d = path_data(near.x_measured_px[mine], near.y_measured_px[mine])
+        left, top = near.cx_px[row] - near.w_px[row] / 2, near.cy_px[row] - near.h_px[row] / 2
+        box = (
+            f'x="{left * 10:.0f}" y="{top * 10:.0f}" width="{near.w_px[row] * 10:.0f}" '
+            f'height="{near.h_px[row] * 10:.0f}" rx="{size * 20:.0f}"'
+        )
+        body.append(f'<path d="{d}" class="casing"/><path d="{d}" class="on-{kind}"/>')
+        body.append(f'<rect {box} class="casing"/><rect {box} class="on-{kind}"/>')
+        letter = kind if kind != "u" else ""
+        x = (
+            (left + near.w_px[row]) * 10 + size * 15
+            if left + near.w_px[row] < width - 30 * size
+            else left * 10 - size * 200
+        )
+        y = min(max(top * 10 + size * 20, size * 90), height * 10 - size * 15)
+        labels.append(
+            f'<text x="{x:.0f}" y="{y:.0f}" class="id" font-size="{size * 88:.0f}">{track_id}'
+            f'<tspan class="grade-letter" dx="{size * 14:.0f}">{escape(letter)}</tspan></text>'
+        )
+    body += labels
+    foot = size * 240
+    body.append(
+        scale_bar(width * 10 - size * 20, height * 10 + foot * 0.8, width * 10, 10 / scale.x, scale.unit, size * 100)
+    )
+    said = f"Picture of the field, frame {index}, with {len(boxed)} tracked sperm boxed and numbered"
+    drawing = svg(width * 10, height * 10 + foot, body, said, "overlay")
+    return Overlay(drawing, index, (t_ns - start_ns) / 1e9, len(boxed))

@@ -1,0 +1,255 @@
+"""Every sentence of the report that depends on what was found, and the terms it uses, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DISCLAIMER = (
+    "This report is an aid to a trained person and not a diagnosis. It describes one field of one preparation as "
+    "a program saw it. Reference limits are 5th centiles of men whose partners conceived within 12 months; they do "
+    "not part fertile from infertile men. Debris can be counted as immotile sperm, and sperm whose paths cross can "
+    "be exchanged or counted twice: look at the picture before relying on a figure."
+)
+
+NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True, slots=True)
+class GradeText:
+    """A motility grade of WHO 2021, 2.4.6.1, in words."""
+
+    letter: str
+    name: str
+    limit: str
+
+
+GRADES = {
+    "a": GradeText("a", "rapid progressive", "≥ 25 µm/s"),
+    "b": GradeText("b", "slow progressive", "5 to < 25 µm/s"),
+    "c": GradeText("c", "non-progressive", "< 5 µm/s"),
+    "d": GradeText("d", "immotile", "no active tail movement"),
+}
+UNGRADED = GradeText("", "not graded", "")
+
+#: WHO 2021, table 8.3: lower 5th centiles.
+WHO_LIMITS = {"pr": 30.0, "total": 42.0, "concentration": 16.0}
+WHO_NOT_MEASURED = (
+    "Not measured by this analysis (WHO 2021 5th centile): semen volume (1.4 mL), total sperm number "
+    "(39 million per ejaculate), vitality (54 %), normal forms (4 %)."
+)
+
+STATUS = {
+    "complete": ("Complete", ""),
+    "interrupted": (
+        "Interrupted",
+        "The session was stopped before its source ended. The figures describe only the part that was analysed.",
+    ),
+    "failed": (
+        "Failed",
+        "The session broke off with an error. What follows describes only what had been recorded by then.",
+    ),
+    "recording": (
+        "Unfinished",
+        "The recording was never finished: it is still being written, or its session was killed. What follows "
+        "describes only what had been recorded by then. Run casa recover on it if no session is writing it.",
+    ),
+    "recovered": (
+        "Recovered",
+        "The session was killed and this recording was rebuilt from its journal. What was recorded in the last "
+        "second before may be missing, and so may the kinematics of sperm that were in view then.",
+    ),
+}
+
+RECOVERED_WHOLE = (
+    "The session ended as it should, but its recording was not completed and was rebuilt from its journal; nothing is "
+    "known to be missing."
+)
+
+DEFINITIONS = (
+    ("VCL", "curvilinear velocity: length of the measured path over time"),
+    ("VSL", "straight-line velocity: distance from start to end over time"),
+    ("VAP", "average-path velocity: length of the averaged path over time"),
+    ("LIN", "linearity, VSL / VCL"),
+    ("STR", "straightness, VSL / VAP"),
+    ("WOB", "wobble, VAP / VCL"),
+    ("ALH", "lateral displacement of the head about its average path, full width (twice the riser)"),
+    ("BCF", "rate at which the measured path crosses the average path"),
+    ("MAD", "mean absolute turning angle of the measured path"),
+)
+
+KNOWN_BY = {
+    "pts": "read from the file's timestamps",
+    "device": "read from the camera's clock",
+    "assumed": "ASSUMED, not measured",
+    "simulated": "known: simulated",
+}
+
+REASON_NO_SCALE = "no calibration: micrometres, and so WHO grades, cannot be known"
+REASON_NO_SUMMARY = "the recording ended before its summary was written"
+REASON_NO_DEPTH = "the chamber depth is not known"
+REASON_NO_TRACKS = "no sperm was tracked long enough"
+REASON_NO_FRAMES = "no frame was analysed"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something to know before trusting the figures; ``caution`` marks what can make them wrong."""
+
+    title: str
+    text: str
+    caution: bool = True
+
+
+def uncalibrated() -> Note:
+    """No scale was given."""
+    return Note(
+        "Not calibrated",
+        "No scale was given, so speeds are in pixels per second, and there are no WHO grades and no concentration. "
+        "Analyse again with --calibration PROFILE.",
+    )
+
+
+def unverified_calibration(name: str) -> Note:
+    """The scale was entered and never checked."""
+    return Note(
+        "Calibration not verified",
+        f"The scale of “{name}” was entered or assumed and not checked against a stage micrometer on this "
+        "microscope. Every speed and the concentration hang on it.",
+    )
+
+
+def no_depth() -> Note:
+    """Scale known, chamber depth not."""
+    return Note(
+        "Chamber depth not known", "The calibration gives no chamber depth, so there is no concentration.", False
+    )
+
+
+def low_frame_rate(fps_hz: float) -> Note:
+    """Below 50 images a second."""
+    return Note(
+        "Low frame rate",
+        f"At {fps_hz:.3g} images/s (below 50) ALH and BCF are not trustworthy and VCL reads low. They are shown, "
+        "marked †. VSL does not depend on the frame rate.",
+    )
+
+
+def assumed_time() -> Note:
+    """Timestamps were made up from a frame rate."""
+    return Note(
+        "Frame rate assumed",
+        "The times of the frames come from a stated frame rate and not from a clock. If it is wrong, every speed is "
+        "wrong in proportion.",
+    )
+
+
+def uneven_time(percent: float) -> Note:
+    """Frame intervals vary."""
+    return Note(
+        "Uneven frame intervals",
+        f"One interval in twenty is off the usual one by {percent:.0f} % or more. Speeds use each frame's own "
+        "time, so this is allowed for.",
+        False,
+    )
+
+
+def lost_frames(failed: int, dropped: int, captured: int) -> Note:
+    """Frames that should have been analysed and were not."""
+    parts = [f"{n:,} {word}" for n, word in ((failed, "failed"), (dropped, "were dropped")) if n]
+    percent = 100 * (failed + dropped) / max(captured, 1)
+    return Note(
+        "Frames lost", f"Of {captured:,} frames {' and '.join(parts)} ({percent:.2g} %). Tracks bridge short gaps."
+    )
+
+
+def skipped_frames(skipped: int, captured: int) -> Note:
+    """Left out on purpose."""
+    return Note(
+        "Frames skipped", f"{skipped:,} of {captured:,} frames were left out on purpose (every n-th frame).", False
+    )
+
+
+def unbalanced_account() -> Note:
+    """Captured is not the sum of the rest."""
+    return Note("Frame account does not add up", "Some captured frames have no recorded end.")
+
+
+def few_cells(n: int) -> Note:
+    """Fewer than WHO asks for."""
+    return Note(
+        "Fewer than 200 sperm",
+        f"{n:,} tracks were seen. WHO 2021 asks for at least 200 sperm in each of two replicates; the intervals "
+        "show what that leaves open.",
+    )
+
+
+def no_sperm(processed: int) -> Note:
+    """The detector ran and found nothing to track."""
+    return Note(
+        "No sperm seen",
+        f"The detector ran on {processed:,} frames without error and nothing was seen for long enough to be a track. "
+        "This is a finding about this field, not proof that the sample holds no sperm.",
+    )
+
+
+def nothing_analysed() -> Note:
+    """No frame went through: not the same as no sperm."""
+    return Note(
+        "Nothing was analysed",
+        "No frame was processed, so nothing is known of this sample: not even that it holds no sperm.",
+    )
+
+
+def short_tracks(percent: float) -> Note:
+    """Many tracks below the grading window."""
+    return Note(
+        "Short tracks",
+        f"{percent:.0f} % of tracks were seen for less than the grading window. Short tracks are often pieces of one "
+        "sperm, and can be graded less surely.",
+    )
+
+
+def gaps(percent: float) -> Note:
+    """Many tracks with bridged misses."""
+    return Note(
+        "Gaps in tracks", f"{percent:.0f} % of tracks contain moments in which the sperm was not detected.", False
+    )
+
+
+def drift(speed: str, corrected: bool) -> Note:
+    """The whole field moves."""
+    if corrected:
+        return Note("Drift corrected", f"The whole field drifted by {speed}; this was taken out of every path.", False)
+    return Note(
+        "Drift", f"The whole field drifts by {speed}, which was not corrected (--drift): VSL is off by up to as much."
+    )
+
+
+def jitter(px: float, corrected: bool) -> Note:
+    """Localisation jitter."""
+    if corrected:
+        return Note(
+            "Jitter corrected",
+            f"Positions jitter by {px:.2g} px (standard deviation per axis); speeds were corrected for it.",
+            False,
+        )
+    return Note(
+        "Jitter",
+        f"Positions jitter by {px:.2g} px (standard deviation per axis) and were not corrected: VCL reads high.",
+    )
+
+
+def interlaced() -> Note:
+    """Two moments in one picture."""
+    return Note(
+        "Interlaced source", "The source is interlaced: each picture may hold two moments 1/2 frame apart.", False
+    )
+
+
+def no_summary() -> Note:
+    """Recording without a summary."""
+    return Note(
+        "No summary",
+        "The recording ended before its summary was written: percentages and concentration are not known. The "
+        "kinematics below are of the tracks that had ended by then.",
+    )
