@@ -27,7 +27,7 @@ from casa.kinematics import KinematicsStage
 from casa.record import Recorder
 from casa.record.stage import Picture, RecordStage
 from casa.sources import Source
-from casa.track import TrackStage
+from casa.track.stage import TrackStage
 from casa.types import (
     Calibration,
     Detections,
