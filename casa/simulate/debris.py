@@ -49,14 +49,18 @@ def sample_debris(
     dots: int,
     round_cells: int,
     bright: int,
+    dot_radius_um: float,
     drifting_share: float,
     defocus_um: float,
 ) -> Debris:
-    """Draw particles uniformly over an area; ``drifting_share`` of them move by themselves."""
+    """Draw particles uniformly over an area; ``drifting_share`` of them move by themselves,
+    ``dot_radius_um`` is the dots' median radius."""
     n = dots + round_cells + bright
     kind = np.repeat([DOT, ROUND_CELL, BRIGHT], [dots, round_cells, bright])
     # Vesicles: many just visible, few as large as a head. Round cells: from head-sized to leukocytes.
-    radius = np.where(kind == DOT, np.clip(0.42 * np.exp(rng.normal(0, 0.5, n)), 0.2, 2.2), rng.uniform(1.4, 4.5, n))
+    radius = np.where(
+        kind == DOT, np.clip(dot_radius_um * np.exp(rng.normal(0, 0.65, n)), 0.15, 2.4), rng.uniform(1.4, 4.5, n)
+    )
     radius = np.where(kind == BRIGHT, rng.uniform(0.4, 2.2, n), radius)
     speed = np.where(rng.uniform(size=n) < drifting_share, rng.gamma(2.0, 3.0, n), 0.0)
     direction = rng.uniform(-np.pi, np.pi, n)
@@ -65,9 +69,9 @@ def sample_debris(
         start_um=rng.uniform(0, 1, (n, 2)) * np.array(area_um),
         velocity_um_s=speed[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=1),
         radius_um=radius,
-        stretch=np.where(kind == ROUND_CELL, rng.uniform(1.0, 1.25, n), rng.uniform(1.0, 1.6, n)),
+        stretch=np.where(kind == ROUND_CELL, rng.uniform(1.0, 1.25, n), 1 + rng.gamma(1.0, 0.1, n)),
         angle_rad=rng.uniform(-np.pi, np.pi, n),
-        strength=np.clip(rng.normal(0.75, 0.25, n), 0.25, 1.3),
+        strength=np.clip(rng.normal(0.55, 0.3, n), 0.1, 1.2),
         defocus_um=np.abs(rng.normal(0, 1.2 * defocus_um + 0.3, n)),
         tremble_um=rng.uniform(0.0, 0.12, n) * (radius < 1.0),
         tremble_phase=rng.uniform(0, 2 * np.pi, (n, 4)),

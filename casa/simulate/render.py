@@ -70,6 +70,10 @@ class Renderer:
         """What the camera puts out: (h, w, 3) uint8 RGB with noise, blotches, gamma, and compression."""
         look = self.look
         rng = np.random.default_rng((self._key, frame))
+        if look.sharpen:
+            image = image + np.float32(look.sharpen) * (
+                image - cv2.GaussianBlur(image, (0, 0), 1.2 * max(self.zoom, 0.6))
+            )
         image = np.clip(image, 4, 255)
         if look.gamma != 1.0:
             image = 255 * (image / 255) ** np.float32(look.gamma)
@@ -99,17 +103,26 @@ class Renderer:
             return
         look, zoom = self.look, self.zoom
         along = (np.arange(k) + 0.5) / k
-        # Midpiece first (thick and dark), then a tail that thins out.
-        profile = np.where(along < 0.12, 1.75, 1.15 - 0.75 * along)
-        spacing = np.linalg.norm(heads.tails_px[:, 1] - heads.tails_px[:, 0], axis=1)
-        weights = (profile * spacing[:, None] * (0.75 + 0.5 * heads.variety[:, 3:])).astype(np.float64)
+        # Midpiece first (thick and dark, tapering), then a tail that thins out; some carry a droplet.
+        droplet = (heads.variety[:, 7] < 0.3)[:, None] * np.exp(
+            -(((along - 0.05 - 1.2 * heads.variety[:, 7:8]) / 0.018) ** 2)
+        )
+        profile = 0.5 + 0.5 * np.exp(-along / 0.25) + 0.6 * np.exp(-along / 0.07)
+        profile = profile * np.exp(-along / look.tail_fade) + 0.8 * droplet
+        spread = (0.3 + 1.2 * np.exp(-along / 0.08) + 1.6 * droplet) * max(zoom, 0.6)
+        steps = np.diff(heads.tails_px, axis=1, append=2 * heads.tails_px[:, -1:] - heads.tails_px[:, -2:-1])
+        spacing = np.linalg.norm(steps, axis=-1)
+        across = np.stack([-steps[..., 1], steps[..., 0]], axis=-1) / np.maximum(spacing, 1e-6)[..., None]
+        strands = np.array([-0.8, 0.0, 0.8])
+        points = heads.tails_px[:, None] + strands[:, None, None] * (spread[..., None] * across)[:, None]
+        weights = (profile * spacing * (0.7 + 0.6 * heads.variety[:, 3:4]) / 2.2)[:, None] * np.ones((1, 3, 1))
         blur = np.abs(heads.defocus_um)
         shape = image.shape[:2]
         for low, high, extra in ((0.0, 1.0, 0.0), (1.0, 2.5, 1.3), (2.5, np.inf, 3.0)):
             rows = (blur >= low) & (blur < high)
             if not rows.any():
                 continue
-            layer = _splat(shape, heads.tails_px[rows].reshape(-1, 2) + _PAD, weights[rows].ravel())
+            layer = _splat(shape, points[rows].reshape(-1, 2) + _PAD, weights[rows].ravel())
             sigma = float(np.hypot(look.tail_blur * max(zoom, 0.6), extra * zoom))
             narrow = cv2.GaussianBlur(layer, (0, 0), sigma)
             wide = cv2.GaussianBlur(layer, (0, 0), 2.6 * sigma + 0.5)
@@ -123,55 +136,62 @@ class Renderer:
         if not n:
             return
         look, zoom = self.look, self.zoom
+        optics = max(zoom, 0.5)
         axes = heads.half_axes_px.astype(np.float32)
         blur = np.abs(heads.defocus_um).astype(np.float32) * np.float32(1.1 * zoom)
         reach = int(np.ceil(min(_PAD - 2, 3.2 * look.halo_sigma * zoom + axes.max())))
         corner, x, y = _patches(heads.centre_px, reach)
         cos, sin = (f(heads.direction_rad).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
         flash = heads.flash.astype(np.float32)
-        shine = (heads.vigour * (1 - look.flash + look.flash * flash)).astype(np.float32)
+        shine = (heads.vigour * (1 - look.flash + look.flash * flash)).astype(np.float32)[:, None, None]
         # Seen edge-on a rolling head is narrow and bright; seen from above it is broad.
         a, b = axes[:, 0, None, None], (axes[:, 1] * (1 - 0.3 * flash))[:, None, None]
+        middle = np.sqrt(a * b)
         spread = np.sqrt(1 + (blur / np.sqrt(axes.prod(1))) ** 2)[:, None, None]
-        variety = heads.variety.astype(np.float32)[..., None, None]
         fade = 1 / spread**2
-        patch = np.empty((*x.shape, 3), np.float32)
-        offset = np.float32(look.core_offset) + (variety[:, 0] - 0.5) * np.float32(0.35)
-        su = a * np.float32(look.core_size[0]) * spread * (0.75 + 0.5 * variety[:, 1])
-        sv = b * np.float32(look.core_size[1]) * spread
+        variety = heads.variety.astype(np.float32)[..., None, None]
+        offset = np.float32(look.core_offset) + (variety[:, 0] - 0.5) * np.float32(0.6)
+        su = a * np.float32(look.core_size[0]) * spread * (0.6 + 0.7 * variety[:, 1])
+        sv = b * np.float32(look.core_size[1]) * spread * (0.75 + 0.5 * variety[:, 8])
         cap_weight = np.clip(1.6 * variety[:, 2] - 0.3, 0, 1) * fade
+        # A tilted head has its dark rim on one side.
+        side = 2 * np.pi * variety[:, 5]
+        rim_cos, rim_sin = np.cos(side), np.sin(side)
+        rim_weight = (0.3 + 0.9 * variety[:, 4]) * fade
+        # What colour the fringes have depends on the height over the focal plane.
+        hue = 2 * np.pi * variety[:, 6]
+        shift_x, shift_y = (np.float32(look.chroma_shift * zoom) * f(hue) for f in (np.cos, np.sin))
         distance = np.hypot(x, y)
         halo_width = np.float32(look.halo_sigma * zoom) * spread
-        halo_shape = (
-            np.exp(-np.maximum(distance - np.sqrt(a * b), 0) / halo_width) * (0.6 + 0.8 * shine[:, None, None]) * 0.7
-        )
-        falloff = np.clip((reach - distance) / (0.4 * reach), 0, 1)
-        halo_shape *= falloff
+        halo = np.exp(-np.maximum(distance - middle, 0) / halo_width) * (0.42 + 0.56 * shine)
+        halo *= np.clip((reach - distance) / (0.4 * reach), 0, 1)
+        soft = np.float32(look.edge * optics) * spread
+        width = np.float32(look.ring_width * optics) * spread
+        patch = np.empty((*x.shape, 3), np.float32)
         for channel, shift in enumerate((-1.0, 0.0, 1.0)):
-            dx = np.float32(shift * look.chroma_shift * zoom)
-            u = ((x - dx) * cos + y * sin) / a
-            v = (-(x - dx) * sin + y * cos) / b
+            dx, dy = x - np.float32(shift) * shift_x, y - np.float32(shift) * shift_y
+            u = (dx * cos + dy * sin) / a
+            v = (dy * cos - dx * sin) / b
             r = np.sqrt(u * u + v * v)
-            rim = (r - 1) * np.sqrt(a * b)
-            soft = np.float32(look.edge * max(zoom, 0.5)) * spread
-            body = 1 / (1 + np.exp(np.clip(rim / soft, -20, 20)))
-            width = np.float32(look.ring_width * max(zoom, 0.5)) * spread
-            ring = np.exp(-(((r - np.float32(look.ring_radius)) * np.sqrt(a * b) / width) ** 2)) * fade
-            core = np.exp(-0.5 * (((u - offset) * a / su) ** 2 + (v * b / sv) ** 2))
-            cap = np.exp(-(((u - 0.75) / 0.4) ** 2) - (v / 0.7) ** 2) * cap_weight
+            body = 1 / (1 + np.exp(np.clip((r - 1) * middle / soft, -20, 20)))
+            lit = rim_weight * (0.6 + 0.7 * (u * rim_cos + v * rim_sin) / np.maximum(r, 0.3))
+            ring = np.exp(-(((r - np.float32(look.ring_radius)) * middle / width) ** 2)) * lit
+            wide = np.float32(look.core_spread[channel])
+            core = np.exp(-0.5 / wide**2 * (((u - offset) * a / su) ** 2 + (v * b / sv) ** 2))
+            cap = np.exp(-(((u - 0.85) / 0.35) ** 2) - (v / 0.7) ** 2) * cap_weight
             patch[..., channel] = (
                 np.float32(look.body[channel]) * body * fade
                 + np.float32(look.ring[channel]) * ring
-                + np.float32(look.core[channel]) * core * shine[:, None, None] * fade
+                + np.float32(look.core[channel]) * core * (shine * fade)
                 + np.float32(look.cap[channel]) * cap
-                + np.float32(look.halo[channel]) * halo_shape
+                + np.float32(look.halo[channel]) * halo
             )
         _stamp(image, corner, patch)
 
     def _add_debris(self, image: Image, debris: Debris, centre_px: FloatArray) -> None:
         look, zoom = self.look, self.zoom
         radius = debris.radius_um / self.um_per_px
-        blur = np.hypot(0.7 * max(zoom, 0.5), 0.9 * zoom * debris.defocus_um)
+        blur = np.hypot(0.95 * max(zoom, 0.5), 1.0 * zoom * debris.defocus_um)
         inside = ((centre_px > -_PAD) & (centre_px < np.array(self.size[::-1]) + _PAD)).all(1)
         reach = np.minimum(np.ceil(radius * debris.stretch + 4.0 * blur + 2), _PAD - 2)
         order = np.flatnonzero(inside)

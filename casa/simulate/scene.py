@@ -32,8 +32,8 @@ class SceneConfig:
     """What to simulate.
 
     cells_per_frame is the mean number of heads in view, at which ``mix`` (shares of the modes) is drawn.
-    defocus_um : standard deviation of the cells' height over the focal plane. dots, round_cells, bright_grains :
-    particles per frame, ``drifting_share`` of which move. drift_um_s : flow of the whole field. interlaced : the
+    defocus_um : standard deviation of the cells' height over the focal plane. dots (of median radius dot_radius_um),
+    round_cells, bright_grains : particles per frame, ``drifting_share`` of which move. drift_um_s : flow of the whole field. interlaced : the
     two fields of a frame are half a frame interval apart (upper rows first). time_jitter_s : standard deviation
     of the frames' times about the nominal ones. missing_share : frames that were captured but have no picture.
     """
@@ -49,8 +49,9 @@ class SceneConfig:
     mix: Mapping[Mode, float] = field(default_factory=lambda: dict(ORDINARY_MIX))
     look: Look = PHASE_CONTRAST
     defocus_um: float = 0.6
-    dots: int = 130
-    round_cells: int = 2
+    dots: int = 420
+    dot_radius_um: float = 0.4
+    round_cells: int = 1
     bright_grains: int = 2
     drifting_share: float = 0.15
     drift_um_s: tuple[float, float] = (0.0, 0.0)
@@ -73,6 +74,14 @@ class SceneConfig:
 
 _DEFAULT = SceneConfig(name="default")
 
+_SLUGGISH_MIX = {
+    Mode.PROGRESSIVE: 0.2,
+    Mode.SLOW: 0.15,
+    Mode.CIRCULAR: 0.03,
+    Mode.HYPERACTIVE: 0.01,
+    Mode.NON_PROGRESSIVE: 0.2,
+    Mode.IMMOTILE: 0.41,
+}
 _BRIGHTFIELD = replace(
     _DEFAULT,
     name="brightfield",
@@ -80,11 +89,13 @@ _BRIGHTFIELD = replace(
     height_px=528,
     fps_hz=30.0,
     n_frames=300,
-    um_per_px=0.38,
+    um_per_px=0.32,
+    mix=_SLUGGISH_MIX,
     look=BRIGHTFIELD,
-    defocus_um=0.9,
-    dots=80,
-    round_cells=5,
+    defocus_um=1.1,
+    dots=100,
+    dot_radius_um=0.75,
+    round_cells=3,
     bright_grains=1,
     interlaced=True,
     cells_per_frame=24.0,
@@ -131,6 +142,7 @@ class Scene:
             np.random.default_rng(debris_seed),
             tuple(self._area_um),
             *(round(n * scale) for n in (config.dots, config.round_cells, config.bright_grains)),
+            config.dot_radius_um,
             config.drifting_share,
             config.defocus_um,
         )

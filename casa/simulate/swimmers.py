@@ -53,7 +53,7 @@ class Swimmers:
     wavelength_um; bend_rad the tail's beat as amplitude of its tangent's angle at the tip; curvature_per_um
     (n, 2) mean curvature at neck and tip; yaw_rad the head's swing; roll_hz, roll_phase_rad of its flashing;
     focus_um (n, 3) mean height over the focal plane, amplitude and period (s) of its slow change; vigour (n,)
-    brightness factor of the head; variety (n, 4) uniform numbers in [0, 1) for the renderer's look.
+    brightness factor of the head; variety (n, 10) uniform numbers in [0, 1) for the renderer's look.
     """
 
     mode: NDArray[np.int64]
@@ -240,8 +240,8 @@ def _one(
         "roll_hz": beat * u(0.3, 1.0) if moves else u(0.02, 0.2),
         "roll_phase_rad": u(0, 2 * np.pi),
         "focus_um": (normal(0, defocus_um), abs(normal(0, defocus_um / 3)), u(1.5, 6.0)),
-        "vigour": np.exp(normal(0, 0.15)),
-        "variety": rng.uniform(size=4),
+        "vigour": np.exp(normal(0, 0.3)),
+        "variety": rng.uniform(size=10),
     }
 
 
@@ -269,7 +269,7 @@ def sample_swimmers(
         for seed, mode in zip(seeds, modes, strict=True)
     ]
     widths = {"start_um": (2,), "heading_rad": (n_knots,), "head_um": (2,), "curvature_per_um": (2,), "focus_um": (3,),
-              "variety": (4,)}  # fmt: skip
+              "variety": (10,)}  # fmt: skip
     columns = {
         f.name: np.array([one[f.name] for one in drawn], np.int64 if f.name == "mode" else np.float64).reshape(
             (len(drawn), *widths.get(f.name, ()))

@@ -106,12 +106,15 @@ def _box_half_px(scene: Scene, t_s: float) -> FloatArray:
     return (np.stack([width, height], axis=1) + scene.config.look.box_margin_um) / scene.config.um_per_px
 
 
-def kinematics_table(scene: Scene) -> KinematicsTable:
-    """One row a stay of at least two frames; see the module's docstring for the definitions."""
+def kinematics_table(scene: Scene, stays: list[Visit] | None = None) -> KinematicsTable:
+    """One row a stay of at least two frames; see the module's docstring for the definitions.
+
+    ``stays`` : parts of the scene's visits, where the truth over shorter spans is wanted; by default all visits.
+    """
     swimmers, scale = scene.swimmers, scene.config.um_per_px
     t_s = scene.t_ns / 1e9
     path, base = swimmers.head_um_at(t_s), swimmers.base_um(t_s)
-    stays = [stay for stay in visits(scene) if len(stay.frames) > 1]
+    stays = [stay for stay in (visits(scene) if stays is None else stays) if len(stay.frames) > 1]
     n = len(stays)
     columns: dict[str, FloatArray] = {name: np.empty(n) for name in ("duration", "vcl", "vsl", "mad")}
     seconds = np.zeros((n, 4))
