@@ -41,7 +41,8 @@ def memory_slope(frames: np.ndarray, rss_mb: np.ndarray, skip_fraction: float = 
     from scipy.stats import theilslopes
 
     late = frames >= frames[0] + skip_fraction * (frames[-1] - frames[0])
-    slope, _, low, high = (10_000 * float(value) for value in theilslopes(rss_mb[late], frames[late]))
+    fit: Any = theilslopes(rss_mb[late], frames[late])
+    slope, _, low, high = (10_000 * float(value) for value in fit)
     return {
         "slope_mb_per_10000_frames": slope,
         "slope_low": low,

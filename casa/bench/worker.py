@@ -17,13 +17,14 @@ def run_casa(task: dict[str, Any]) -> dict[str, Any]:
     """``casa.engine.replay`` into a recording: a short pass to warm up, then the measured one."""
     from casa.bench.threads import ThreadClock
     from casa.config import Config
-    from casa.engine import replay
     from casa.sources import open_source
 
     config = Config.model_validate(task["config"])
     warm = config.model_copy(update={"source": config.source.model_copy(update={"max_frames": WARM_UP_FRAMES})})
     output = Path(task["folder"]) / "casa.h5"
     with open_source(task["clip"], warm.source) as source:
+        from casa.engine import replay
+
         replay(source, output, warm, force=True)
     clock = ThreadClock()
     with open_source(task["clip"], config.source) as source:

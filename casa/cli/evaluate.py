@@ -143,6 +143,64 @@ def tracker(
 TRACKING_COLUMNS = ("hota", "deta", "assa", "mota", "idf1", "idsw", "ids_per_gt", "recall", "precision")
 
 
+@app.command()
+def field(
+    preset: Annotated[str, typer.Option(help="Simulated scene: default, dense, sparse, fast, drift, …")] = "default",
+    seed: Annotated[int, typer.Option(help="Another seed, another field.")] = 0,
+    duration: Annotated[float, typer.Option(help="Seconds to simulate.")] = 10.0,
+    drift: Annotated[bool | None, typer.Option("--drift/--no-drift", help="Remove the drift of the field.")] = None,
+    jitter_px: Annotated[
+        float | None, typer.Option(help="Localisation jitter to correct for; by default estimated.")
+    ] = None,
+    config: ConfigName = "replay",
+    weights: Weights = None,
+    backend: Backend = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole chain on a simulated field, from pixels to grades, against the exact truth."""
+    from casa.bench.field import bench_field
+    from casa.cli.output import print_json
+    from casa.config import load_config
+    from casa.progress import progress
+
+    settings = load_config(
+        config,
+        {
+            "detect.weights": weights,
+            "detect.backend": backend,
+            "kinematics.drift": drift,
+            "kinematics.jitter_px": jitter_px,
+        },
+    )
+    with progress("rendering and analysing") as bar:
+        result = bench_field(preset, seed, duration, settings, on_frame=bar.advance)
+    if as_json:
+        print_json(result)
+    else:
+        _print_field(result)
+
+
+def _print_field(result: dict[str, Any]) -> None:
+    title = f"{result['preset']}, seed {result['seed']}, {result['frames']} frames"
+    columns = ("n", "mean_percent", "bias_percent", "median_percent", "p90_percent", "bias_um_s", "median_um_s",
+               "p90_um_s")  # fmt: skip
+    print_scores(f"{title}: errors from pixels", result["chain"]["errors"], columns)
+    print_scores("the same from the true tracks", result["from_true_tracks"]["errors"], columns)
+    for name in ("detection", "tracking"):
+        print(f"{name}: " + ", ".join(f"{key} {_cell(value)}" for key, value in result[name].items()))
+    tracks = result["chain"]["tracks"]
+    print("tracks: " + ", ".join(f"{key} {_cell(value)}" for key, value in tracks.items()))
+    jitter, concentration = result["jitter_px"], result["concentration"]
+    print(f"jitter: true {_cell(jitter['true'])} px, estimated {_cell(jitter['estimated'])} px")
+    print(
+        f"concentration: found {_cell(concentration['found_m_per_ml'])}, true {_cell(concentration['true_m_per_ml'])} "
+        f"M/mL, error {_cell(concentration['error_percent'])} %"
+    )
+    grades = result["chain"]["grades"]
+    print(f"grades: {_cell(grades['right_percent'])} % of the graded time right")
+    print_scores("seconds by true (row) and found grade", grades["confusion_s"], tuple("abcd"))
+
+
 def _challenge(folder: Path, fps: float | None, videos: str | None, settings: Config, as_json: bool) -> None:
     from casa.cli.output import print_json
     from casa.evaluate.challenge import challenge_cases, challenge_scores

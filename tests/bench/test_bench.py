@@ -1,0 +1,131 @@
+"""The benches' own parts: peers on tables, the slope of memory, CPU by kind of thread, wrong calls."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from casa.bench.memory import memory_slope, resident_mb
+from casa.bench.peers import norfair_kalman, peer_trackers, ultralytics_bytetrack
+from casa.bench.replay import ReplayRun, bench_replay, run_worker, summarise
+from casa.bench.threads import ThreadClock
+from casa.cli.bench import app
+from casa.config import Config
+from casa.errors import CasaError, InputError
+from casa.evaluate.challenge import ChallengeCase, challenge_scores
+from casa.evaluate.tracking import tracking_scores
+from casa.types import DetectionTable, TrackTable
+
+
+def two_drifting_heads(frames: int = 30, missing: tuple[int, ...] = ()) -> tuple[DetectionTable, TrackTable]:
+    frame = np.repeat(np.arange(frames), 2)
+    track = np.tile([1, 2], frames)
+    x, y = np.where(track == 1, 40.0, 140.0) + frame, np.full(2 * frames, 60.0)
+    n, size, keep = len(frame), np.full(2 * frames, 20.0), ~np.isin(frame, missing)
+    truth = TrackTable(
+        frame, np.zeros(n), frame * 20_000_000, track, x, y, size, size, x, y, np.ones(n), np.zeros(n, bool)
+    )
+    found = DetectionTable(frame, np.zeros(n), frame * 20_000_000, x, y, size, size, np.full(n, 0.9), np.zeros(n))
+    return found.select(keep), truth
+
+
+def test_ultralytics_bytetrack_follows_two_heads_through_a_miss():
+    found, truth = two_drifting_heads(missing=(12, 13))
+    tracks = ultralytics_bytetrack(found)
+    scores = tracking_scores(truth, tracks)
+    assert scores["found_ids"] == 2
+    assert scores["idsw"] == 0
+    assert scores["idf1"] > 0.9
+    assert 12 not in tracks.frame
+    assert len(ultralytics_bytetrack(found.select(slice(0, 0)))) == 0
+
+
+def test_peers_score_on_the_challenge_what_they_did_when_its_reference_table_was_made(shared_data):
+    # Over all twelve videos at 12.25 fps the same runs give the published .648, .781, 795 and .654, .783, 783.
+    folder = shared_data / "tracker_challenge"
+    case = ChallengeCase("14", 12.25, folder / "14_fps12.25.det.csv.gz", folder / "14_fps12.25.gt.csv.gz")
+    for name, hota, idf1 in (("ultralytics ByteTrack", 0.3915, 0.3778), ("ultralytics BoT-SORT", 0.3909, 0.3736)):
+        scores = challenge_scores([case], peer_trackers()[name])[12.25]["14"]
+        assert scores["hota"] == pytest.approx(hota, abs=2e-3)
+        assert scores["idf1"] == pytest.approx(idf1, abs=2e-3)
+        assert scores["idsw"] == 56
+
+
+def test_norfair_is_told_to_be_missing():
+    if "norfair" in peer_trackers():
+        pytest.skip("norfair is installed here")
+    with pytest.raises(InputError, match="norfair is not installed"):
+        norfair_kalman(two_drifting_heads()[0])
+
+
+def test_memory_that_fills_a_cache_is_flat_and_memory_that_leaks_is_not():
+    frames = np.arange(0, 100_000, 500)
+    noise = np.random.default_rng(1).normal(0, 0.5, len(frames))
+    noise[50] += 40  # one peak is no slope
+    cache = memory_slope(frames, 400 + 100 * np.minimum(frames / 20_000, 1) + noise)
+    assert cache["flat"]
+    assert abs(cache["slope_mb_per_10000_frames"]) < 0.1
+    leak = memory_slope(frames, 400 + frames * 3e-4 + noise)
+    assert not leak["flat"]
+    assert leak["slope_mb_per_10000_frames"] == pytest.approx(3.0, rel=0.1)
+
+
+def test_resident_memory_follows_what_is_held():
+    before = resident_mb()
+    held = np.ones(8_000_000)
+    assert resident_mb() - before == pytest.approx(held.nbytes / 2**20, abs=8)
+
+
+def test_cpu_is_counted_by_kind_of_thread():
+    clock = ThreadClock(interval_s=0.02)
+    clock.start()
+    done = threading.Event()
+
+    def spin() -> None:
+        while not done.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=spin)
+    start_s = time.process_time()
+    thread.start()
+    time.sleep(0.5)
+    done.set()
+    time.sleep(0.05)
+    thread.join()
+    spent_s = time.process_time() - start_s
+    seconds = clock.stop()
+    assert seconds["python"] == pytest.approx(spent_s, abs=0.1)
+    assert seconds["python"] > 0.1
+
+
+def test_runs_are_put_together_by_their_medians():
+    runs = [ReplayRun("casa", 10, fps, 5.0, {"track": cpu}, {}) for fps, cpu in ((90, 1.0), (100, 2.0), (140, 9.0))]
+    summary = summarise(runs)
+    assert (summary["fps_median"], summary["fps_min"], summary["fps_max"]) == (100, 90, 140)
+    assert summary["parts_cpu_ms_per_frame"] == {"track": 2.0}
+
+
+def test_a_run_that_fails_says_so(tmp_path):
+    task = {"program": "casa", "clip": str(tmp_path / "no.mp4"), "folder": str(tmp_path), "config": {}}
+    with pytest.raises(CasaError, match=r"the casa run on .*no\.mp4 failed .*no such file"):
+        run_worker(task)
+
+
+def test_wrong_calls_of_bench_are_one_line(tmp_path):
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    for arguments, message in [
+        ({"clip": tmp_path / "no.mp4"}, "no such file"),
+        ({"clip": clip, "peer": "other"}, "expected one of ultralytics"),
+        ({"clip": clip, "repeats": 0}, "at least one run"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            bench_replay(config=Config(), **arguments)
+    result = CliRunner().invoke(app, ["memory", str(tmp_path / "no.mp4")])
+    assert isinstance(result.exception, InputError)
+    result = CliRunner().invoke(app, ["tracker", str(tmp_path / "no")])
+    assert isinstance(result.exception, InputError)
