@@ -56,24 +56,35 @@ class SessionResult:
 
 
 class PictureStage:
-    """Keeps one picture of the field every so often, for the report."""
+    """Keeps one picture of the field every so often, for the report.
+
+    The first one is a second into the recording, when tracks have formed; of a shorter one, the last.
+    """
 
     def __init__(self, every_s: float) -> None:
         self._every_ns = round(every_s * 1e9)
         self._next_ns: int | None = None
+        self._spare: Frame | None = None
 
     def open(self) -> None:
         """Nothing to acquire."""
 
     def process(self, item: Frame) -> Iterable[Picture]:
         """The frame's picture, when the next one is due."""
-        if self._next_ns is None or item.t_ns >= self._next_ns:
+        if self._next_ns is None:
+            self._next_ns = item.t_ns + min(self._every_ns, 10**9)
+            self._spare = item
+        if item.t_ns >= self._next_ns:
             self._next_ns = item.t_ns + self._every_ns
+            self._spare = None
             yield Picture(item.index, item.t_ns, item.image)
+        elif self._spare is not None:
+            self._spare = item
 
     def flush(self) -> Iterable[Picture]:
-        """Nothing is held back."""
-        return ()
+        """The last picture, where none was due before the end."""
+        if self._spare is not None:
+            yield Picture(self._spare.index, self._spare.t_ns, self._spare.image)
 
     def close(self) -> None:
         """Nothing to release."""
