@@ -63,8 +63,10 @@ def load_profile(name_or_path: str | Path) -> Calibration:
         raise InputError(f"{path}: {missing[0]} is missing; a profile needs {' and '.join(_REQUIRED)} in um per pixel")
     if ("width_px" in data) != ("height_px" in data):
         raise InputError(f"{path}: give both width_px and height_px, the frame size the scale was measured at")
-    values = {key: _checked(path, key, value) for key, value in data.items()}
-    return Calibration(**({"name": path.stem} | values))
+    values: dict[str, Any] = {"name": path.stem}
+    for key, value in data.items():
+        values[key] = _checked(path, key, value)
+    return Calibration(**values)
 
 
 def write_profile(path: Path, calibration: Calibration, force: bool = False) -> None:

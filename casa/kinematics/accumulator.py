@@ -16,7 +16,7 @@ from casa.config import KinematicsConfig
 from casa.kinematics.buffers import TrackBuffers
 from casa.kinematics.drift import DriftPath, common_velocity
 from casa.kinematics.grade import motility_percent
-from casa.kinematics.jitter import CHUNK, noise_floor_px2
+from casa.kinematics.jitter import LONG_STRETCH, SHORT_STRETCH, noise_floor_px2
 from casa.kinematics.rows import Piece, TrackSums, measure_piece, row_of, table_of
 from casa.types import Calibration, KinematicsFlag, KinematicsTable, Summary, Tracks
 
@@ -29,6 +29,10 @@ _DRIFT_SPREAD_PX_S = 10.0
 #: Noise floors kept for the estimate of the jitter: the newest ones.
 _FLOORS_KEPT = 512
 _MIN_FLOORS = 3
+#: Which quantile over the floors is the field's: a little below the middle, for beats can only raise a floor.
+_FLOOR_OF_FIELD = 0.4
+#: A track not seen for so long at the end of an epoch has ended, or is in a gap.
+_STILL_SEEN_S = 0.1
 
 
 class KinematicsAccumulator:
@@ -142,11 +146,15 @@ class KinematicsAccumulator:
             scale = (self._calibration.um_per_px_x * self._calibration.um_per_px_y) ** 0.5
         spread = _DRIFT_SPREAD_PX_S if self._calibration is None else _DRIFT_SPREAD_UM_S / scale
         self._drift.close_epoch(common_velocity(np.concatenate(self._velocities), spread), length_s)
-        stretches = self._buffers.even_stretches(CHUNK)
-        if len(stretches):
-            self._floors = np.concatenate([self._floors, noise_floor_px2(stretches)])[-_FLOORS_KEPT:]
+        begun_ns = self._start_ns + round(len(self._jitter_px) * EPOCH_S * 1e9)
+        ends_ns = begun_ns + round((length_s - _STILL_SEEN_S) * 1e9)
+        stretches = self._buffers.even_stretches(LONG_STRETCH, SHORT_STRETCH, begun_ns, ends_ns)
+        for length in (LONG_STRETCH, SHORT_STRETCH):
+            alike = [stretch for stretch in stretches if len(stretch) == length]
+            if alike:
+                self._floors = np.concatenate([self._floors, noise_floor_px2(np.array(alike))])[-_FLOORS_KEPT:]
         enough = len(self._floors) >= _MIN_FLOORS
-        self._jitter_px.append(float(np.sqrt(np.median(self._floors))) if enough else np.nan)
+        self._jitter_px.append(float(np.sqrt(np.quantile(self._floors, _FLOOR_OF_FIELD))) if enough else np.nan)
 
     def _jitter_now(self) -> float:
         return self._jitter_px[-1] if self._jitter_px else np.nan

@@ -89,14 +89,28 @@ class TrackBuffers:
         long = span_s >= min_span_s
         return moved[long] / span_s[long, None]
 
-    def even_stretches(self, length: int) -> FloatArray:
-        """(m, length, 2) px: the last samples of tracks with so many new ones without a gap; each sample once."""
+    def even_stretches(self, long: int, short: int, since_ns: int, until_ns: int) -> list[FloatArray]:
+        """Gap-free stretches among the samples not looked at yet, px, of tracks seen between two times.
+
+        A track gives its newest ``long`` samples in a row, or the ``short`` newest of a row that is over before
+        ``until_ns``; what it gave is not looked at again.
+        """
+        found: list[FloatArray] = []
         slots = np.fromiter(self.slot_of.values(), np.int64, len(self.slot_of))
-        slots = slots[(self.fresh[slots] >= length) & (self.n[slots] >= length)]
-        if not len(slots):
-            return np.empty((0, length, 2))
-        at = self.n[slots, None] - length + np.arange(length)
-        steps = np.diff(self.index[slots[:, None], at], axis=1)
-        even = (steps == steps[:, :1]).all(axis=1)
-        self.fresh[slots[even]] = 0
-        return self.xy[slots[even, None], at[even]]
+        slots = slots[(self.fresh[slots] >= short) & (self.n[slots] > short)]
+        slots = slots[self.t_ns[slots, self.n[slots] - 1] >= since_ns]
+        for slot in slots.tolist():
+            n = int(self.n[slot])
+            start = n - min(int(self.fresh[slot]), n)
+            steps = np.diff(self.index[slot, start:n])
+            breaks = np.flatnonzero(steps != steps.min())
+            ends = np.append(breaks, n - 1 - start)
+            lengths = np.diff(ends, prepend=-1)
+            longest = len(lengths) - 1 - int(np.argmax(lengths[::-1]))
+            length, end = int(lengths[longest]), start + int(ends[longest]) + 1
+            over = end < n or self.t_ns[slot, n - 1] < until_ns
+            if length < short or (length < long and not over):
+                continue
+            found.append(self.xy[slot, end - (long if length >= long else short) : end].copy())
+            self.fresh[slot] = n - end
+        return found

@@ -10,16 +10,18 @@ from __future__ import annotations
 import numpy as np
 from scipy.fft import dct, idct
 
+from casa.kinematics.paths import usual_step
 from casa.types import FloatArray, IntArray
 
-#: Samples of the stretches in which the noise floor is looked for.
-CHUNK = 64
+#: Samples of the stretches in which the noise floor is looked for; the shorter where there is no longer one.
+LONG_STRETCH, SHORT_STRETCH = 64, 32
 #: Which quantile over the frequencies of a stretch is taken for the floor, and what part of the mean power it is in
 #: white noise (chi-squared with 4 degrees of freedom: two axes, real and imaginary part).
 _FLOOR_QUANTILE = 0.35
 _FLOOR_OF_MEAN = 0.6175
-#: A band is kept where its power exceeds the jitter's by this many of the jitter's standard deviations.
-_SIGNIFICANCE = 2.0
+#: A band is kept where its power exceeds the jitter's by this many of the jitter's standard deviations; beside such a
+#: band, which leaks into it, fewer will do.
+_SIGNIFICANT, _SIGNIFICANT_BESIDE = 3.0, 1.0
 #: Width of the bands, in parts of the sampling rate.
 _BAND = 0.04
 #: A run of samples is cut where more pictures than this are missing.
@@ -31,7 +33,7 @@ def noise_floor_px2(stretches: FloatArray) -> FloatArray:
 
     Parameters
     ----------
-    stretches : (m, CHUNK, 2) positions at even times without gaps, px.
+    stretches : (m, k, 2) positions at even times without gaps, px.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: fl
     degree = min(3, len(xy) // 8 + 1)
     centre, scale = (t_s[0] + t_s[-1]) / 2, max((t_s[-1] - t_s[0]) / 2, 1e-12)
     trend_basis = np.vander((t_s - centre) / scale, degree + 1)
-    trend = trend_basis @ np.linalg.lstsq(trend_basis, xy, rcond=None)[0]
+    trend = np.asarray(trend_basis @ np.linalg.lstsq(trend_basis, xy, rcond=None)[0], np.float64)
     rest = xy - trend
     if n != len(xy):
         at = np.arange(n)
@@ -66,10 +68,16 @@ def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: fl
     terms = 2.0 * np.diff(np.append(starts, n))
     noise = sigma_px**2 * (len(xy) / n)
     excess = power - noise * terms
-    keep = excess > _SIGNIFICANCE * noise * np.sqrt(2 * terms)
+    deviation = noise * np.sqrt(2 * terms)
+    sure = excess > _SIGNIFICANT * deviation
+    beside = np.zeros_like(sure)
+    beside[1:] |= sure[:-1]
+    beside[:-1] |= sure[1:]
+    keep = sure | (beside & (excess > _SIGNIFICANT_BESIDE * deviation))
     gain = np.sqrt(np.where(keep, excess, 0.0) / np.maximum(power, 1e-300))
     spectrum *= np.repeat(gain, np.diff(np.append(starts, n)))[:, None]
-    return trend + np.asarray(idct(spectrum, type=2, norm="ortho", axis=0))[position]
+    quiet: FloatArray = np.asarray(idct(spectrum, type=2, norm="ortho", axis=0), np.float64)
+    return trend + quiet[position]
 
 
 def remove_jitter(index: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: float) -> FloatArray:
@@ -88,10 +96,7 @@ def remove_jitter(index: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: fl
     """
     if sigma_px <= 0 or len(xy) < 4:
         return xy
-    steps = np.diff(index)
-    usual = max(int(np.median(steps)), 1)
-    position = np.rint((index - index[0]) / usual).astype(np.int64)
-    position = np.maximum.accumulate(np.maximum(position, 0))
+    position = np.rint((index - index[0]) / usual_step(index)).astype(np.int64)
     cuts = np.flatnonzero(np.diff(position) > _LONGEST_FILL) + 1
     out = xy.copy()
     for run in np.split(np.arange(len(xy)), cuts):

@@ -86,13 +86,22 @@ def find_gaps(index: IntArray, t_s: FloatArray) -> BoolArray:
     index : (n,) picture numbers of the samples, increasing.
     t_s : (n,) their times.
 
-    A step is a gap where more pictures lie between its ends than usually do in this path, or where it takes more
-    than 2.5 times as long (a camera that lost pictures without numbering them).
+    A step is a gap where more pictures lie between its ends than ``usual_step``, or where it takes more than 2.5 times
+    the median (a camera that lost pictures without numbering them).
     """
     if len(index) < 3:
         return np.zeros(max(len(index) - 1, 0), bool)
-    steps, times = np.diff(index), np.diff(t_s)
-    return (steps > 1.5 * np.median(steps)) | (times > _GAP_FACTOR * np.median(times))
+    times = np.diff(t_s)
+    return (np.diff(index) > 1.5 * usual_step(index)) | (times > _GAP_FACTOR * np.median(times))
+
+
+def usual_step(index: IntArray) -> int:
+    """By how much the picture number rises where nothing was missed.
+
+    A low quantile: a head that comes and goes at the rim of the field is missed more often than not.
+    """
+    steps = np.sort(np.diff(index))
+    return max(int(steps[len(steps) // 10]), 1) if len(steps) else 1
 
 
 def cut_at_long_gaps(t_s: FloatArray, gap: BoolArray) -> list[tuple[int, int]]:
