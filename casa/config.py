@@ -64,17 +64,20 @@ class TrackConfig(Section):
     Lengths are px, times seconds: nothing is counted in frames but the hits that confirm a track.
     """
 
-    models: tuple[Literal["cv_low", "cv_high", "ca", "ct"], ...] = Field(
-        default=("cv_low", "cv_high", "ct"),
+    models: tuple[Literal["cv_low", "cv_high", "beat", "ca", "ct"], ...] = Field(
+        default=("cv_low", "cv_high", "beat", "ct"),
         min_length=1,
-        description="motion models of the bank: constant velocity at two noise levels, constant acceleration, turn",
+        description="motion models of the bank: constant velocity at two noise levels, a beating head, "
+        "constant acceleration, coordinated turn",
     )
     mode_weights: tuple[Positive, ...] | None = Field(
         default=None, description="how likely each model is when the mode changes; null: all the same"
     )
     mode_redraw_s: Positive = Field(default=0.3, description="mean time between two changes of mode")
     cv_low_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of cv_low")
-    cv_high_density_px2_s3: Positive = Field(default=2e4, description="acceleration noise of cv_high")
+    cv_high_density_px2_s3: Positive = Field(default=4e5, description="acceleration noise of cv_high")
+    beat_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of the path in beat")
+    beat_sd_px: Positive = Field(default=4.0, description="how far a beating head is from its path (sd per axis)")
     ca_density_px2_s5: Positive = Field(default=1e6, description="jerk noise of ca")
     ct_density_px2_s5: Positive = Field(default=1e5, description="jerk noise of ct")
     ct_max_turn_rad_s: Positive = Field(default=12.0, description="fastest turn of ct")
@@ -86,16 +89,24 @@ class TrackConfig(Section):
     size_noise: Positive = Field(default=0.08, description="noise of a measured width or height, as a fraction")
     size_drift_per_sqrt_s: Positive = Field(default=0.15, description="how much a true size wanders, as a fraction")
     gate_d2: Positive = Field(
-        default=16.0, description="largest squared Mahalanobis distance (2 degrees of freedom) of a match"
+        default=40.0, description="largest squared Mahalanobis distance (2 degrees of freedom) of a match"
     )
     max_reach_px: Positive = Field(default=60.0, description="no match is further than this from the prediction")
+    cost_tail: Positive = Field(
+        default=8.0, description="degrees of freedom of the cost of distance: the fewer, the more a jump is forgiven"
+    )
     spread_weight: NonNegative = Field(
         default=1.0, description="weight in the cost of log det S: a vague track does not take a sure one's detection"
     )
     size_weight: NonNegative = Field(default=0.5, description="weight in the cost of the squared size mismatch")
     iou_weight: NonNegative = Field(default=0.0, description="weight in the cost of 1 - IoU with the predicted box")
+    miss_weight: NonNegative = Field(
+        default=10.0, description="weight in the cost of the recent share of misses: the track seen more often wins"
+    )
+    miss_rate_s: Positive = Field(default=0.2, description="time over which that share is taken")
+    new_track_miss_rate: Fraction = Field(default=0.5, description="that share for a new track")
     confidence_weight: NonNegative = Field(default=2.0, description="weight in the cost of 1 - confidence")
-    cost_limit: Positive = Field(default=24.0, description="a pair that costs more is never matched")
+    cost_limit: Positive = Field(default=60.0, description="a pair that costs more is never matched")
     high_confidence: Fraction = Field(default=0.5, description="detections of the first association stage")
     low_confidence: Fraction = Field(default=0.1, description="detections below it are not looked at")
     new_track_confidence: Fraction = Field(default=0.5, description="detections that can start a track")
@@ -109,8 +120,14 @@ class TrackConfig(Section):
     confirm_age_s: NonNegative = Field(default=0.0, description="age before a track is confirmed")
     tentative_miss_s: NonNegative = Field(default=0.03, description="an unconfirmed track missed for longer ends")
     max_miss_s: Positive = Field(default=1.0, description="a confirmed track missed for longer ends")
+    miss_per_age: Positive = Field(
+        default=5.0, description="and one missed for longer than this multiple of the time it was seen, the same"
+    )
     max_predicted_s: NonNegative = Field(
         default=0.3, description="a confirmed track is put out through misses this long at most"
+    )
+    predicted_per_age: Positive = Field(
+        default=5.0, description="and through misses no longer than this multiple of the time it was seen"
     )
     max_predicted_sd_of_size: Positive = Field(
         default=0.3, description="and only while the sd of its predicted centre is below this fraction of its size"

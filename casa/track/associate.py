@@ -1,10 +1,12 @@
-"""Which detection belongs to which track: gated candidate pairs, and the best assignment among them.
+"""Which detection belongs to which track: candidate pairs within reach, and the best assignment among them.
 
-Only pairs within reach of each other are ever looked at, so that thousands of detections in a frame cost
+Only pairs within reach of each other are ever costed, so that thousands of detections in a frame make
 thousands of pairs and not millions. This module knows nothing of filters: it takes positions, reaches and costs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import lap
 import numpy as np
@@ -13,9 +15,11 @@ from scipy.sparse.csgraph import connected_components
 
 from casa.types import FloatArray, IntArray
 
-#: Up to this many rows and columns together one dense problem is quicker than looking for its parts.
+#: Up to this many tracks times detections it is quickest to compare them all.
+_ALL_PAIRS_LIMIT = 10_000
+#: Up to this many tracks and detections together one dense problem is quicker than looking for its parts.
 _DENSE_LIMIT = 48
-#: Above this many rows and columns together a connected part is solved sparsely.
+#: Above this many tracks and detections together a connected part is solved sparsely.
 _SPARSE_LIMIT = 400
 _NONE = np.empty(0, np.int64)
 
@@ -23,47 +27,70 @@ _NONE = np.empty(0, np.int64)
 def pairs_in_reach(track_xy: FloatArray, reach_px: FloatArray, detection_xy: FloatArray) -> tuple[IntArray, IntArray]:
     """Pairs of tracks and detections no further apart along x, nor along y, than the track's reach.
 
-    Detections are sorted by row of a grid as high as the longest reach and by x within it, so that each track
-    finds its own in three runs.
-
     Parameters
     ----------
     track_xy : (2, n) px. reach_px : (n,). detection_xy : (2, m) px. All finite.
 
     Returns
     -------
-    (p,), (p,) : track and detection numbers, in order of tracks.
+    (p,), (p,) : track and detection numbers, in order of tracks, then of detections.
     """
     n, m = track_xy.shape[1], detection_xy.shape[1]
     if n == 0 or m == 0:
         return _NONE, _NONE
+    if n * m > _ALL_PAIRS_LIMIT:
+        return _pairs_by_grid(track_xy, reach_px, detection_xy)
+    reach = reach_px[:, None]
+    near = np.abs(track_xy[0][:, None] - detection_xy[0]) <= reach
+    near &= np.abs(track_xy[1][:, None] - detection_xy[1]) <= reach
+    pair = np.flatnonzero(near)
+    track = pair // m
+    return track, pair - track * m
+
+
+def _pairs_by_grid(track_xy: FloatArray, reach_px: FloatArray, detection_xy: FloatArray) -> tuple[IntArray, IntArray]:
+    """The same pairs without comparing all.
+
+    Detections are sorted by row of a grid as high as the longest reach, then by x, so that each track finds its own
+    in three runs.
+    """
+    n = track_xy.shape[1]
     x, y = detection_xy
     height = max(float(reach_px.max()), 1e-6)
-    row = np.floor(y / height)
     left = min(float(x.min()), float((track_xy[0] - reach_px).min()))
     width = max(float(x.max()), float((track_xy[0] + reach_px).max())) - left + 1.0
-    key = row * width + (x - left)
+    key = np.floor(y / height) * width + (x - left)
     order = np.argsort(key)
     key = key[order]
     rows = (np.floor(track_xy[1] / height) + np.array([[-1.0], [0.0], [1.0]])) * width
     offset = track_xy[0] - left
-    first = np.searchsorted(key, rows + (offset - reach_px)).ravel()
-    last = np.searchsorted(key, rows + (offset + reach_px), side="right").ravel()
+    # a rounding error in the key must not lose a pair at the very edge of the reach
+    slack = 1e-9 * max(abs(float(key[0])), abs(float(key[-1])), 1.0)
+    first = np.searchsorted(key, rows + (offset - reach_px) - slack).ravel()
+    last = np.searchsorted(key, rows + (offset + reach_px) + slack, side="right").ravel()
     count = last - first
-    total = int(count.sum())
-    if total == 0:
-        return _NONE, _NONE
     track = np.repeat(np.tile(np.arange(n), 3), count)
-    detection = order[np.arange(total) + np.repeat(first - (np.cumsum(count) - count), count)]
-    close = np.abs(y[detection] - track_xy[1, track]) <= reach_px[track]
-    track, detection = track[close], detection[close]
+    detection = order[np.arange(len(track)) + np.repeat(first - (np.cumsum(count) - count), count)]
+    reach = reach_px[track]
+    near = (np.abs(x[detection] - track_xy[0, track]) <= reach) & (np.abs(y[detection] - track_xy[1, track]) <= reach)
+    track, detection = track[near], detection[near]
     by_track = np.lexsort((detection, track))
     return track[by_track], detection[by_track]
 
 
+def _compact(numbers: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct numbers, ascending, and for each number its place among them."""
+    present = np.zeros(int(numbers.max()) + 1, bool)
+    present[numbers] = True
+    distinct = np.flatnonzero(present)
+    place = np.empty(len(present), np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, place[numbers]
+
+
 def _solve_dense(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray]:
-    tracks, row = np.unique(track, return_inverse=True)
-    detections, column = np.unique(detection, return_inverse=True)
+    tracks, row = _compact(track)
+    detections, column = _compact(detection)
     lowest = min(float(cost.min()), limit)
     matrix = np.full((len(tracks), len(detections)), 4.0 * (limit - lowest) + 1.0)
     matrix[row, column] = cost - lowest
@@ -73,9 +100,9 @@ def _solve_dense(track: IntArray, detection: IntArray, cost: FloatArray, limit: 
 
 
 def _solve_sparse(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray]:
-    """The same optimum with ``lap.lapmod``: every row and column gets a partner of its own to stay alone with."""
-    tracks, row = np.unique(track, return_inverse=True)
-    detections, column = np.unique(detection, return_inverse=True)
+    """The same optimum by ``lap.lapmod``: every row and column gets a partner of its own to stay alone with."""
+    tracks, row = _compact(track)
+    detections, column = _compact(detection)
     n, m = len(tracks), len(detections)
     lowest = min(float(cost.min()), limit)
     alone = (limit - lowest) / 2
@@ -90,8 +117,8 @@ def _solve_sparse(track: IntArray, detection: IntArray, cost: FloatArray, limit:
     return tracks[matched], detections[column_of[matched]]
 
 
-def assign(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray, IntArray]:
-    """The one-to-one choice among candidate pairs with the lowest sum of ``cost - limit``.
+def assign(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray]:
+    """The one-to-one choice among candidate pairs that has the lowest sum of ``cost - limit``.
 
     Parameters
     ----------
@@ -99,44 +126,44 @@ def assign(track: IntArray, detection: IntArray, cost: FloatArray, limit: float)
 
     Returns
     -------
-    (k,), (k,), (k,) : tracks, detections, and which of the pairs each is, in order of tracks.
+    (k,), (k,) : the chosen tracks and their detections.
     """
-    allowed = np.flatnonzero(cost <= limit)
-    if len(allowed) == 0:
-        return _NONE, _NONE, _NONE
-    t, d = track[allowed], detection[allowed]
-    alone = (np.bincount(t)[t] == 1) & (np.bincount(d)[d] == 1)
+    allowed = cost <= limit
+    if not allowed.all():
+        track, detection, cost = track[allowed], detection[allowed], cost[allowed]
+    if len(track) == 0:
+        return _NONE, _NONE
+    alone = (np.bincount(track)[track] == 1) & (np.bincount(detection)[detection] == 1)
     if alone.all():
-        return t, d, allowed
+        return track, detection
     rest = np.flatnonzero(~alone)
-    chosen_t, chosen_d = [t[alone]], [d[alone]]
-    for part in _parts(t[rest], d[rest]):
-        rows = rest[part]
-        size = len(np.unique(t[rows])) + len(np.unique(d[rows]))
-        solve = _solve_dense if size <= _SPARSE_LIMIT else _solve_sparse
-        part_t, part_d = solve(t[rows], d[rows], cost[allowed[rows]], limit)
-        chosen_t.append(part_t)
-        chosen_d.append(part_d)
-    found_t, found_d = np.concatenate(chosen_t), np.concatenate(chosen_d)
-    order = np.argsort(found_t)
-    found_t, found_d = found_t[order], found_d[order]
-    # pairs are unique, so a combined key finds each chosen pair again
-    stride = int(d.max()) + 1
-    key = t * stride + d
-    by_key = np.argsort(key)
-    pair = allowed[by_key[np.searchsorted(key[by_key], found_t * stride + found_d)]]
-    return found_t, found_d, pair
+    chosen = [(track[alone], detection[alone])]
+    for part in _parts(track[rest], detection[rest]):
+        pairs = rest[part]
+        solve = _solve_dense if _is_small(track[pairs], detection[pairs]) else _solve_sparse
+        chosen.append(solve(track[pairs], detection[pairs], cost[pairs], limit))
+    return np.concatenate([t for t, _ in chosen]), np.concatenate([d for _, d in chosen])
 
 
-def _parts(track: IntArray, detection: IntArray) -> list[IntArray]:
-    """Pair numbers grouped into problems that share no track and no detection (small ones stay together)."""
-    tracks, row = np.unique(track, return_inverse=True)
-    detections, column = np.unique(detection, return_inverse=True)
+def _is_small(track: IntArray, detection: IntArray) -> bool:
+    """Whether the tracks and detections of a connected part are few enough for a dense problem."""
+    # p connected pairs have at most p + 1 tracks and detections
+    return len(track) < _SPARSE_LIMIT or len(_compact(track)[0]) + len(_compact(detection)[0]) <= _SPARSE_LIMIT
+
+
+def _parts(track: IntArray, detection: IntArray) -> Iterator[IntArray]:
+    """Pair numbers grouped into problems that share no track and no detection (few pairs stay together)."""
+    if len(track) < _DENSE_LIMIT:
+        yield np.arange(len(track))
+        return
+    tracks, row = _compact(track)
+    detections, column = _compact(detection)
     n, m = len(tracks), len(detections)
     if n + m <= _DENSE_LIMIT:
-        return [np.arange(len(track))]
+        yield np.arange(len(track))
+        return
     graph = coo_matrix((np.ones(len(row), np.int8), (row, n + column)), shape=(n + m, n + m))
     _, label = connected_components(graph, directed=False)
     of_pair = label[row]
     order = np.argsort(of_pair, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(of_pair[order])) + 1)
+    yield from np.split(order, np.flatnonzero(np.diff(of_pair[order])) + 1)

@@ -34,6 +34,12 @@ PACK_ROW, PACK_COLUMN = np.triu_indices(N_STATE)
 _OFF_DIAGONAL = (PACK_ROW != PACK_COLUMN).astype(np.float64)
 UNPACK = np.zeros((N_STATE, N_STATE), np.int64)
 UNPACK[PACK_ROW, PACK_COLUMN] = UNPACK[PACK_COLUMN, PACK_ROW] = np.arange(len(PACK_ROW))
+_DERIVATIVE = np.array([0, 1, 2, 0, 1, 2])
+#: Powers of dt of the entries of F and of its packed congruence, where those are not 0.
+_F_POWER = np.maximum(_DERIVATIVE[None] - _DERIVATIVE[:, None], 0)
+_PACKED_DERIVATIVE = _DERIVATIVE[PACK_ROW] + _DERIVATIVE[PACK_COLUMN]
+_CONGRUENCE_POWER = np.maximum(_PACKED_DERIVATIVE[None] - _PACKED_DERIVATIVE[:, None], 0)
+_ALL = slice(None)
 _XX, _XY, _YY = UNPACK[X, X], UNPACK[X, Y], UNPACK[Y, Y]
 
 
@@ -50,6 +56,8 @@ class MotionModel:
         order-2 model starts from when a track changes to it.
     turn : the acceleration turns with the velocity (coordinated turn) at the rate the state itself implies.
     max_turn_rad_s : bound of that rate.
+    beat_sd_px : the head beats about the path this model follows (sd per axis): it is seen that far from the path,
+        again and again, without the path having moved.
     """
 
     name: str
@@ -58,6 +66,7 @@ class MotionModel:
     acceleration_sd_px_s2: float = 0.0
     turn: bool = False
     max_turn_rad_s: float = 0.0
+    beat_sd_px: float = 0.0
 
     def transition(self, dt_s: float) -> FloatArray:
         """(6, 6) transition matrix F; for a turning model the one without turn."""
@@ -105,6 +114,15 @@ def _packed_congruence(f: FloatArray) -> FloatArray:
     return f[:, i, k] * f[:, j, l] + f[:, i, l] * f[:, j, k] * _OFF_DIAGONAL
 
 
+def _noise_power(model: MotionModel) -> IntArray:
+    """(21,) powers of dt of the entries of a model's packed Q."""
+    power = np.maximum(2 * model.order + 1 - _PACKED_DERIVATIVE, 0)
+    if model.order == 1:
+        power[_PACKED_DERIVATIVE > 2] = 0
+        power[[UNPACK[AX, AX], UNPACK[AY, AY]]] = 0
+    return power
+
+
 def pack(matrices: FloatArray) -> FloatArray:
     """(..., 6, 6) symmetric -> (..., 21)."""
     return matrices[..., PACK_ROW, PACK_COLUMN]
@@ -134,6 +152,11 @@ class ImmBank:
         self.x = np.empty((m, N_STATE, 0))
         self.p = np.empty((m, len(PACK_ROW), 0))
         self.mu = np.empty((m, 0))
+        self._unit_f = np.stack([model.transition(1.0) for model in models])
+        self._unit_congruence = _packed_congruence(self._unit_f)
+        self._unit_q = pack(np.stack([model.noise(1.0) for model in models]))
+        self._q_power = np.stack([_noise_power(model) for model in models])
+        self._beat_variance = np.array([model.beat_sd_px**2 for model in models])[:, None]
         self._turning = [k for k, model in enumerate(self.models) if model.turn]
         self._step_of: tuple[float, FloatArray, FloatArray, FloatArray] | None = None
 
@@ -141,11 +164,16 @@ class ImmBank:
         return self.mu.shape[1]
 
     def _step(self, dt_s: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """F (m, 6, 6), its packed congruence (m, 21, 21) and packed Q (m, 21, 1) of a step, kept for the next."""
+        """F (m, 6, 6), its packed congruence (m, 21, 21) and packed Q (m, 21, 1) of a step, kept for the next.
+
+        Every entry is a monomial in dt, so the matrices at dt = 1 and a table of powers give them all.
+        """
         if self._step_of is None or self._step_of[0] != dt_s:
-            f = np.stack([model.transition(dt_s) for model in self.models])
-            q = pack(np.stack([model.noise(dt_s) for model in self.models]))[:, :, None]
-            self._step_of = (dt_s, f, _packed_congruence(f), q)
+            power = dt_s ** np.arange(6.0)
+            f = self._unit_f * power[_F_POWER]
+            congruence = self._unit_congruence * power[_CONGRUENCE_POWER]
+            q = self._unit_q * power[self._q_power]
+            self._step_of = (dt_s, f, congruence, q[:, :, None])
         return self._step_of[1:]
 
     def _mix(self, dt_s: float) -> tuple[FloatArray, FloatArray]:
@@ -182,16 +210,29 @@ class ImmBank:
         self.p += q
 
     def position_moments(self) -> tuple[FloatArray, FloatArray]:
-        """(2, n) mean position and (3, n) its covariance (xx, xy, yy), over all models."""
-        position = self.x[:, (X, Y)]
-        mean = np.einsum("mn,mkn->kn", self.mu, position)
+        """(2, n) mean position of the heads and (3, n) its covariance (xx, xy, yy), over all models, beats included."""
+        weight = self.mu[:, None]
+        position = self.x[:, ::3]
+        mean = (weight * position).sum(axis=0)
         delta = position - mean
-        second = self.p[:, (_XX, _XY, _YY)] + delta[:, (0, 0, 1)] * delta[:, (0, 1, 1)]
-        return mean, np.einsum("mn,mkn->kn", self.mu, second)
+        second = self.p[:, (_XX, _XY, _YY)]
+        second += delta[:, (0, 0, 1)] * delta[:, (0, 1, 1)]
+        second[:, ::2] += self._beat_variance[:, :, None]
+        second *= weight
+        return mean, second.sum(axis=0)
 
-    def mean_state(self) -> FloatArray:
-        """(6, n) mean state over all models."""
-        return np.einsum("mn,mkn->kn", self.mu, self.x)
+    def mean_state(self, rows: IntArray | slice = _ALL) -> FloatArray:
+        """(6, k) mean state of the tracks ``rows`` over all models; the path's, where the head beats about it."""
+        return (self.mu[:, None, rows] * self.x[:, :, rows]).sum(axis=0)
+
+    def head(self, rows: IntArray, z_px: FloatArray, variance_px2: float) -> FloatArray:
+        """(2, k) where the heads of the tracks ``rows`` are, given where they were just measured (2, k).
+
+        A beating model takes of the distance between its path and the measurement what its beat explains:
+        E[head | z, path] = path + beat² / (beat² + R) (z - path).
+        """
+        share = variance_px2 / (self._beat_variance + variance_px2)
+        return z_px + ((self.mu[:, rows] * share)[:, None] * (self.x[:, ::3, rows] - z_px)).sum(axis=0)
 
     def update(self, rows: IntArray, z_px: FloatArray, variance_px2: FloatArray) -> FloatArray:
         """Correct the tracks ``rows`` by measured positions.
@@ -210,6 +251,7 @@ class ImmBank:
         x, p = self.x[:, :, rows], self.p[:, :, rows]
         innovation = z_px - x[:, (X, Y)]
         # Cholesky factor of S = H P H' + R, written out for 2 x 2
+        variance_px2 = variance_px2 + self._beat_variance
         l_xx = np.sqrt(p[:, _XX] + variance_px2)
         l_xy = p[:, _XY] / l_xx
         l_yy = np.sqrt(p[:, _YY] + variance_px2 - l_xy * l_xy)

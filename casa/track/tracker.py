@@ -15,6 +15,7 @@ from casa.config import TrackConfig
 from casa.errors import InputError
 from casa.track.associate import assign, pairs_in_reach
 from casa.track.imm import VX, VY, ImmBank, MotionModel, X, Y
+from casa.track.population import Population
 from casa.types import BoolArray, Detections, FloatArray, IntArray, Tracks
 
 _NO_IDS = np.empty(0, np.int64)
@@ -26,6 +27,7 @@ def motion_models(config: TrackConfig) -> list[MotionModel]:
     known = {
         "cv_low": MotionModel("cv_low", 1, config.cv_low_density_px2_s3, sd),
         "cv_high": MotionModel("cv_high", 1, config.cv_high_density_px2_s3, sd),
+        "beat": MotionModel("beat", 1, config.beat_density_px2_s3, sd, beat_sd_px=config.beat_sd_px),
         "ca": MotionModel("ca", 2, config.ca_density_px2_s5, sd),
         "ct": MotionModel("ct", 2, config.ct_density_px2_s5, sd, turn=True, max_turn_rad_s=config.ct_max_turn_rad_s),
     }
@@ -43,9 +45,9 @@ class TrackerCounters:
     tracks: int = 0  # confirmed so far
 
 
-@dataclass
-class _Clean:
-    """The usable detections of a frame, the track on the last axis as in the bank."""
+@dataclass(frozen=True, slots=True)
+class _Usable:
+    """The usable detections of a frame, the detection on the last axis."""
 
     xy: FloatArray  # (2, m) centres
     log_size: FloatArray  # (2, m) log width and height
@@ -57,7 +59,7 @@ class Tracker:
 
     Parameters
     ----------
-    config : see `TrackConfig`; every default comes from the ablation in docs/tracker.md.
+    config : see `TrackConfig`; the defaults come from the ablation in docs/tracker.md.
     """
 
     def __init__(self, config: TrackConfig | None = None) -> None:
@@ -65,20 +67,13 @@ class Tracker:
         self.counters = TrackerCounters()
         models = motion_models(config)
         self._bank = ImmBank(models, config.mode_weights or (1.0,) * len(models), config.mode_redraw_s)
+        self._tracks = Population.empty()
         self._t_ns: int | None = None
         self._next_id = 1
-        self._id = np.empty(0, np.int64)  # 0 while tentative
-        self._match = np.empty(0, np.int64)  # detection of the current frame, -1 where missed
-        self._hits = np.empty(0, np.int64)
-        self._confidence_sum = np.empty(0)
-        self._born_ns = np.empty(0, np.int64)
-        self._hit_ns = np.empty(0, np.int64)
-        self._log_size = np.empty((2, 0))
-        self._size_variance = np.empty(0)
 
     def __len__(self) -> int:
         """Tracks alive, tentative ones too."""
-        return len(self._id)
+        return len(self._tracks)
 
     def update(self, d: Detections) -> Tracks:
         """Take the detections of the next frame (none is a frame too) and put out its tracks.
@@ -86,201 +81,211 @@ class Tracker:
         Raises
         ------
         InputError : the frame's time is not later than the last one's. The tracker is as before, so that the
-            next good frame is tracked with the true time step.
+            next good frame is tracked over the true time step.
         """
-        c = self.config
-        if self._t_ns is not None and d.t_ns <= self._t_ns:
+        step_s = self._step_s(d)
+        usable = self._usable(d)
+        ended = [_NO_IDS]
+        if step_s > self.config.max_miss_s and len(self._tracks):
+            self.counters.restarts += 1
+            ended.append(self.finish())
+        track = detection = _NO_IDS
+        if len(self._tracks):
+            self._bank.predict(step_s)
+            self._tracks.size_variance += self.config.size_drift_per_sqrt_s**2 * step_s
+            track, detection = self._associate(usable)
+            self._correct(track, detection, usable, d.t_ns, step_s)
+        self._start(detection, usable, d.t_ns)
+        self._confirm(d.t_ns)
+        ended.append(self._end_missed(d.t_ns))
+        self._t_ns = d.t_ns
+        self.counters.frames += 1
+        return self._put_out(d, usable, np.concatenate(ended))
+
+    def finish(self) -> IntArray:
+        """End every track; gives the ids of those that had been put out."""
+        return self._keep(np.zeros(len(self._tracks), bool))
+
+    def _step_s(self, d: Detections) -> float:
+        """Time since the last frame, 0 for the first."""
+        if self._t_ns is None:
+            return 0.0
+        if d.t_ns <= self._t_ns:
             self.counters.refused_frames += 1
             raise InputError(
                 f"frame {d.frame}: its time {d.t_ns / 1e9:.6f} s is not later than the last frame's "
-                f"{self._t_ns / 1e9:.6f} s; speeds would be wrong: repair the timestamps or give a frame rate"
+                f"{self._t_ns / 1e9:.6f} s and speeds would be wrong: repair the timestamps, or give a frame rate"
             )
-        clean = self._clean(d)
-        ended = _NO_IDS
-        if self._t_ns is not None and len(self._id):
-            dt_s = (d.t_ns - self._t_ns) / 1e9
-            if dt_s > c.max_miss_s:
-                self.counters.restarts += 1
-                ended = self._keep(np.zeros(len(self._id), bool))
-            else:
-                self._bank.predict(dt_s)
-                self._size_variance = self._size_variance + c.size_drift_per_sqrt_s**2 * dt_s
-        self._t_ns = d.t_ns
-        self.counters.frames += 1
-        track, detection = self._associate(clean)
-        self._correct(track, detection, clean, d.t_ns)
-        ended = np.concatenate([ended, self._end_missed(d.t_ns)])
-        return self._put_out(d, clean, ended)
+        return (d.t_ns - self._t_ns) / 1e9
 
-    def finish(self) -> IntArray:
-        """End every track; the ids of those that had been put out."""
-        return self._keep(np.zeros(len(self._id), bool))
-
-    def _clean(self, d: Detections) -> _Clean:
-        """The detections of tracked classes that are boxes, in float64; the others are counted."""
+    def _usable(self, d: Detections) -> _Usable:
+        """The detections of tracked classes that are boxes, in float64; what is no box is counted."""
         c = self.config
-        xyxy = d.xyxy.astype(np.float64)
-        size = xyxy[:, 2:] - xyxy[:, :2]
-        good = np.isfinite(xyxy).all(axis=1) & np.isfinite(d.confidence)
-        good &= (size > 0).all(axis=1)
-        self.counters.bad_boxes += int(len(good) - np.count_nonzero(good))
-        good &= d.confidence >= np.float32(c.low_confidence)
-        good &= np.isin(d.class_id, c.classes) if len(c.classes) > 1 else d.class_id == c.classes[0]
-        if not good.all():
-            xyxy, size = xyxy[good], size[good]
-        centre = (xyxy[:, :2] + xyxy[:, 2:]) / 2
-        return _Clean(
-            np.ascontiguousarray(centre.T),
-            np.log(size.T),
-            d.confidence[good].astype(np.float64),
-        )
+        xyxy = d.xyxy.T.astype(np.float64)
+        size = xyxy[2:] - xyxy[:2]
+        with np.errstate(invalid="ignore"):
+            box = (size > 0).all(axis=0) & np.isfinite(xyxy.sum(axis=0)) & np.isfinite(d.confidence)
+        self.counters.bad_boxes += len(box) - int(np.count_nonzero(box))
+        box &= d.confidence >= np.float32(c.low_confidence)
+        of_class = d.class_id == c.classes[0]
+        for other in c.classes[1:]:
+            of_class |= d.class_id == other
+        box &= of_class
+        confidence = d.confidence.astype(np.float64)
+        if not box.all():
+            xyxy, size, confidence = xyxy[:, box], size[:, box], confidence[box]
+        return _Usable((xyxy[:2] + xyxy[2:]) / 2, np.log(size), confidence)
 
-    def _pair_costs(self, clean: _Clean) -> tuple[IntArray, IntArray, FloatArray]:
+    def _pair_costs(self, usable: _Usable) -> tuple[IntArray, IntArray, FloatArray]:
         """Gated pairs of tracks and detections, and what each would cost.
 
-        cost = d² + spread_weight ln(det S / R²) + size_weight s² + iou_weight (1 - IoU)
-               + confidence_weight (1 - confidence)
+        cost = (nu + 2) ln(1 + d²/nu) + spread_weight ln(det S / R²) + size_weight s² + iou_weight (1 - IoU)
+               + miss_weight miss_rate + confidence_weight (1 - confidence)
 
-        with d the Mahalanobis distance to the predicted centre under S = predicted covariance + R, and s the
-        size mismatch in the same measure.
+        d is the Mahalanobis distance to the predicted centre under S = predicted covariance + R; the first two
+        terms are -2 times the log-density of Student's t with nu = ``cost_tail`` degrees of freedom (Lange, Little
+        & Taylor 1989), whose tail forgives the turn that no model foresaw. s is the size mismatch over its sd.
         """
-        c = self.config
+        c, tracks = self.config, self._tracks
         mean, covariance = self._bank.position_moments()
+        tracks.predicted_sd_px = np.sqrt((covariance[0] + covariance[2]) / 2)
         variance = c.measurement_sd_px**2
         xx, xy, yy = covariance[0] + variance, covariance[1], covariance[2] + variance
         reach = np.minimum(np.sqrt(c.gate_d2 * np.maximum(xx, yy)), c.max_reach_px)
-        track, detection = pairs_in_reach(mean, reach, clean.xy)
+        track, detection = pairs_in_reach(mean, reach, usable.xy)
         det = xx * yy - xy * xy
-        dx, dy = clean.xy[:, detection] - mean[:, track]
-        d2 = (yy[track] * dx * dx - 2 * xy[track] * dx * dy + xx[track] * dy * dy) / det[track]
-        near = d2 <= c.gate_d2
+        inverse = np.stack([yy, -2 * xy, xx]) / det
+        dx, dy = usable.xy[:, detection] - mean[:, track]
+        a, b, g = inverse[:, track]
+        d2 = a * dx * dx + b * dx * dy + g * dy * dy
+        near = np.flatnonzero(d2 <= c.gate_d2)
         track, detection, d2 = track[near], detection[near], d2[near]
-        cost = d2 + (c.spread_weight * np.log(det / variance**2))[track]
+        of_track = c.spread_weight * np.log(det / variance**2) + c.miss_weight * tracks.miss_rate
+        of_detection = c.confidence_weight * (1.0 - usable.confidence)
+        cost = (c.cost_tail + 2) * np.log1p(d2 / c.cost_tail) + of_track[track] + of_detection[detection]
         if c.size_weight:
-            mismatch = clean.log_size[:, detection] - self._log_size[:, track]
-            size_variance = 2 * c.size_noise**2 + self._size_variance[track]
-            cost += c.size_weight * (mismatch[0] ** 2 + mismatch[1] ** 2) / size_variance
+            mismatch = usable.log_size[:, detection] - tracks.log_size[:, track]
+            scale = c.size_weight / (2 * c.size_noise**2 + tracks.size_variance)
+            cost += scale[track] * (mismatch * mismatch).sum(axis=0)
         if c.iou_weight:
-            half_t, half_d = np.exp(self._log_size) / 2, np.exp(clean.log_size) / 2
-            low = np.maximum((mean - half_t)[:, track], (clean.xy - half_d)[:, detection])
-            high = np.minimum((mean + half_t)[:, track], (clean.xy + half_d)[:, detection])
-            common = np.prod(np.maximum(high - low, 0.0), axis=0)
-            area = 4 * (np.prod(half_t, axis=0)[track] + np.prod(half_d, axis=0)[detection]) - common
-            cost += c.iou_weight * (1.0 - common / area)
-        cost += c.confidence_weight * (1.0 - clean.confidence[detection])
+            half_t, half_d = np.exp(tracks.log_size) / 2, np.exp(usable.log_size) / 2
+            low = np.maximum((mean - half_t)[:, track], (usable.xy - half_d)[:, detection])
+            high = np.minimum((mean + half_t)[:, track], (usable.xy + half_d)[:, detection])
+            common = np.maximum(high - low, 0.0).prod(axis=0)
+            union = 4 * (half_t.prod(axis=0)[track] + half_d.prod(axis=0)[detection]) - common
+            cost += c.iou_weight * (1.0 - common / union)
         return track, detection, cost
 
-    def _associate(self, clean: _Clean) -> tuple[IntArray, IntArray]:
+    def _associate(self, usable: _Usable) -> tuple[IntArray, IntArray]:
         """Matched tracks and detections, in three stages (ByteTrack, Zhang et al. 2022).
 
         Confirmed tracks take high-confidence detections first; those left over take low-confidence ones;
         tentative tracks take what is left of the high-confidence ones.
         """
-        n, m = len(self._id), clean.xy.shape[1]
-        if n == 0 or m == 0:
-            return _NO_IDS, _NO_IDS
-        track, detection, cost = self._pair_costs(clean)
-        confirmed = self._id > 0
-        high = clean.confidence >= self.config.high_confidence
-        free_t, free_d = np.ones(n, bool), np.ones(m, bool)
+        track, detection, cost = self._pair_costs(usable)
+        confirmed = (self._tracks.track_id > 0)[track]
+        high = (usable.confidence >= self.config.high_confidence)[detection]
+        free_t, free_d = np.ones(len(self._tracks), bool), np.ones(len(usable.confidence), bool)
         found_t, found_d = [], []
-        for of_track, of_detection in ((confirmed, high), (confirmed, ~high), (~confirmed, high)):
-            pairs = np.flatnonzero((of_track & free_t)[track] & (of_detection & free_d)[detection])
-            t, d, _ = assign(track[pairs], detection[pairs], cost[pairs], self.config.cost_limit)
+        for stage in (confirmed & high, confirmed & ~high, ~confirmed & high):
+            if found_t:
+                stage &= free_t[track] & free_d[detection]
+            pairs = np.flatnonzero(stage)
+            t, d = assign(track[pairs], detection[pairs], cost[pairs], self.config.cost_limit)
             free_t[t] = False
             free_d[d] = False
             found_t.append(t)
             found_d.append(d)
         return np.concatenate(found_t), np.concatenate(found_d)
 
-    def _correct(self, track: IntArray, detection: IntArray, clean: _Clean, t_ns: int) -> None:
-        """Filter the matched tracks, confirm those with enough evidence, and start new ones."""
+    def _correct(self, track: IntArray, detection: IntArray, usable: _Usable, t_ns: int, step_s: float) -> None:
+        """Filter the matched tracks' centres and sizes, and note who was missed."""
+        c, tracks = self.config, self._tracks
+        keep = np.exp(-step_s / c.miss_rate_s)
+        tracks.match = np.full(len(tracks), -1)
+        tracks.match[track] = detection
+        tracks.miss_rate = keep * tracks.miss_rate + (1.0 - keep) * (tracks.match < 0)
+        if len(track) == 0:
+            return
+        self._bank.update(track, usable.xy[:, detection], np.full(len(track), c.measurement_sd_px**2))
+        variance = tracks.size_variance[track]
+        gain = variance / (variance + c.size_noise**2)
+        tracks.log_size[:, track] += gain * (usable.log_size[:, detection] - tracks.log_size[:, track])
+        tracks.size_variance[track] = (1.0 - gain) * variance
+        tracks.hits[track] += 1
+        tracks.confidence_sum[track] += usable.confidence[detection]
+        tracks.hit_ns[track] = t_ns
+
+    def _start(self, matched: IntArray, usable: _Usable, t_ns: int) -> None:
+        """Start a tentative track from every confident detection that no track took."""
         c = self.config
-        variance = c.measurement_sd_px**2
-        self._match = np.full(len(self._id), -1)
-        self._match[track] = detection
-        if len(track):
-            self._bank.update(track, clean.xy[:, detection], np.full(len(track), variance))
-            size_noise = c.size_noise**2
-            gain = self._size_variance[track] / (self._size_variance[track] + size_noise)
-            self._log_size[:, track] += gain * (clean.log_size[:, detection] - self._log_size[:, track])
-            self._size_variance[track] *= 1.0 - gain
-            self._hits[track] += 1
-            self._confidence_sum[track] += clean.confidence[detection]
-            self._hit_ns[track] = t_ns
-        fresh = clean.confidence >= c.new_track_confidence
-        fresh[detection] = False
-        self._start(np.flatnonzero(fresh), clean, t_ns)
-        ready = (self._id == 0) & (self._hit_ns == t_ns) & (self._hits >= c.confirm_hits)
-        ready &= self._confidence_sum >= c.confirm_confidence
-        ready &= t_ns - self._born_ns >= c.confirm_age_s * 1e9
+        fresh = usable.confidence >= c.new_track_confidence
+        fresh[matched] = False
+        rows = np.flatnonzero(fresh)
+        if len(rows) == 0:
+            return
+        self._bank.append(usable.xy[:, rows], np.full(len(rows), c.measurement_sd_px**2), c.initial_speed_sd_px_s)
+        self._tracks.extend(
+            Population.born(
+                rows, usable.confidence[rows], t_ns, usable.log_size[:, rows], c.size_noise**2, c.new_track_miss_rate
+            )
+        )
+
+    def _confirm(self, t_ns: int) -> None:
+        """Give an id to each tentative track that was just seen and has evidence enough."""
+        c, tracks = self.config, self._tracks
+        ready = (tracks.track_id == 0) & (tracks.match >= 0) & (tracks.hits >= c.confirm_hits)
+        ready &= tracks.confidence_sum >= c.confirm_confidence
+        ready &= t_ns - tracks.born_ns >= c.confirm_age_s * 1e9
         rows = np.flatnonzero(ready)
         if len(rows):
-            self._id[rows] = np.arange(self._next_id, self._next_id + len(rows))
+            tracks.track_id[rows] = np.arange(self._next_id, self._next_id + len(rows))
             self._next_id += len(rows)
             self.counters.tracks += len(rows)
 
-    def _start(self, detection: IntArray, clean: _Clean, t_ns: int) -> None:
-        k = len(detection)
-        if k == 0:
-            return
-        c = self.config
-        self._bank.append(
-            clean.xy[:, detection], np.full(k, c.measurement_sd_px**2), c.initial_speed_sd_px_s
-        )
-        self._id = np.concatenate([self._id, np.zeros(k, np.int64)])
-        self._match = np.concatenate([self._match, detection])
-        self._hits = np.concatenate([self._hits, np.ones(k, np.int64)])
-        self._confidence_sum = np.concatenate([self._confidence_sum, clean.confidence[detection]])
-        self._born_ns = np.concatenate([self._born_ns, np.full(k, t_ns)])
-        self._hit_ns = np.concatenate([self._hit_ns, np.full(k, t_ns)])
-        self._log_size = np.concatenate([self._log_size, clean.log_size[:, detection]], axis=1)
-        self._size_variance = np.concatenate([self._size_variance, np.full(k, c.size_noise**2)])
+    def _end_missed(self, t_ns: int) -> IntArray:
+        """End the tracks that were missed for too long, tentative ones sooner and young ones too."""
+        c, tracks = self.config, self._tracks
+        missed_s = (t_ns - tracks.hit_ns) / 1e9
+        limit_s = np.minimum(c.max_miss_s, c.tentative_miss_s + c.miss_per_age * (tracks.hit_ns - tracks.born_ns) / 1e9)
+        return self._keep(missed_s <= np.where(tracks.track_id > 0, limit_s, c.tentative_miss_s))
 
     def _keep(self, keep: BoolArray) -> IntArray:
-        """Drop the tracks that are not kept; the ids of the dropped ones that had been put out."""
+        """Drop the tracks that are not kept; gives the ids of the dropped ones that had been put out."""
         rows = np.flatnonzero(keep)
         if len(rows) == len(keep):
             return _NO_IDS
-        ended = self._id[~keep & (self._id > 0)]
+        ended = self._tracks.track_id[~keep]
         self._bank.take(rows)
-        for name in ("_id", "_match", "_hits", "_confidence_sum", "_born_ns", "_hit_ns", "_size_variance"):
-            setattr(self, name, getattr(self, name)[rows])
-        self._log_size = self._log_size[:, rows]
-        return ended
+        self._tracks.take(rows)
+        return np.sort(ended[ended > 0])
 
-    def _end_missed(self, t_ns: int) -> IntArray:
-        c = self.config
-        missed_s = (t_ns - self._hit_ns) / 1e9
-        return self._keep(missed_s <= np.where(self._id > 0, c.max_miss_s, c.tentative_miss_s))
-
-    def _put_out(self, d: Detections, clean: _Clean, ended: IntArray) -> Tracks:
+    def _put_out(self, d: Detections, usable: _Usable, ended: IntArray) -> Tracks:
         """The confirmed tracks that were seen, and those missed for a short while whose place is still known."""
-        c = self.config
-        covariance = self._bank.position_moments()[1]
-        sd_px = np.sqrt(np.maximum((covariance[0] + covariance[2]) / 2, 0.0))
-        size_px = np.exp(self._log_size.mean(axis=0))
-        seen = self._match >= 0
-        shown = seen | (
-            (d.t_ns - self._hit_ns <= c.max_predicted_s * 1e9) & (sd_px <= c.max_predicted_sd_of_size * size_px)
-        )
-        rows = np.flatnonzero(shown & (self._id > 0))
-        rows = rows[np.argsort(self._id[rows])]
-        state = self._bank.mean_state()[:, rows]
-        centre = state[(X, Y), :]
-        half = np.exp(self._log_size[:, rows]) / 2
+        c, tracks = self.config, self._tracks
+        seen = tracks.match >= 0
+        missed_ns = d.t_ns - tracks.hit_ns
+        shown = missed_ns <= np.minimum(c.max_predicted_s * 1e9, c.predicted_per_age * (tracks.hit_ns - tracks.born_ns))
+        shown &= tracks.predicted_sd_px <= c.max_predicted_sd_of_size * np.exp(tracks.log_size.mean(axis=0))
+        rows = np.flatnonzero((tracks.track_id > 0) & (seen | shown))
+        rows = rows[np.argsort(tracks.track_id[rows])]
         predicted = ~seen[rows]
-        match = self._match[rows]
+        hit = np.flatnonzero(~predicted)
+        match = tracks.match[rows[hit]]
+        state = self._bank.mean_state(rows)
+        centre = state[(X, Y), :]
+        centre[:, hit] = self._bank.head(rows[hit], usable.xy[:, match], c.measurement_sd_px**2)
+        half = np.exp(tracks.log_size[:, rows]) / 2
         measured = np.full((len(rows), 2), np.nan)
+        measured[hit] = usable.xy[:, match].T
         confidence = np.zeros(len(rows), np.float32)
-        measured[~predicted] = clean.xy.T[match[~predicted]]
-        confidence[~predicted] = clean.confidence[match[~predicted]]
+        confidence[hit] = usable.confidence[match]
         return Tracks(
             frame=d.frame,
             t_ns=d.t_ns,
             field=d.field,
-            track_id=self._id[rows],
-            xyxy=np.concatenate([centre - half, centre + half]).T.astype(np.float32),
+            track_id=tracks.track_id[rows],
+            xyxy=np.concatenate([centre - half, centre + half]).T,
             measured_xy_px=measured,
             confidence=confidence,
             predicted=predicted,
