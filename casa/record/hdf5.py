@@ -56,7 +56,7 @@ class TableFile:
 
     def __init__(self, path: Path, attributes: dict[str, Any], *, live: bool) -> None:
         self._live = live
-        self._waiting: dict[str, list[NDArray[Any]]] = {name: [] for name in TABLES}
+        self._waiting: dict[str, list[bytes]] = {name: [] for name in TABLES}
         self._waiting_rows = dict.fromkeys(TABLES, 0)
         self._rows = dict.fromkeys(TABLES, 0)
         self._png_end = 0
@@ -86,20 +86,18 @@ class TableFile:
             self.abandon()
             raise
 
-    def add(self, table: str, rows: NDArray[Any]) -> None:
-        """Append rows of a table; they are held in memory until a flush, or until a chunk is full."""
+    def add(self, table: str, rows: bytes) -> None:
+        """Append packed rows of a table; they are held in memory until a flush, or until a chunk is full."""
         self._waiting[table].append(rows)
-        self._waiting_rows[table] += len(rows)
+        self._waiting_rows[table] += len(rows) // TABLES[table].itemsize
         if self._waiting_rows[table] >= _CHUNK_ROWS[table]:
             self._write(table, whole_chunks=not self._live)
 
-    def add_picture(self, row: NDArray[Any], png: bytes) -> None:
-        """Append a picture: its row of ``pictures``, whose offset and length are set here, and its file."""
-        row = row.copy()
-        row["offset"], row["length"] = self._png_end, len(png)
+    def add_picture(self, frame: int, t_ns: int, png: bytes) -> None:
+        """Append a picture: a row of ``pictures``, and its PNG file."""
+        self._append(PNG_BYTES, np.frombuffer(png, np.uint8), self._png_end)
+        self.add("pictures", np.array([(frame, t_ns, self._png_end, len(png))], TABLES["pictures"]).tobytes())
         self._png_end += len(png)
-        self._append(PNG_BYTES, np.frombuffer(png, np.uint8), self._png_end - len(png))
-        self.add("pictures", row)
 
     def flush(self) -> None:
         """Write what waits; in a live file, make it visible to readers."""
@@ -140,10 +138,9 @@ class TableFile:
             pass
 
     def _write(self, table: str, *, whole_chunks: bool) -> None:
-        rows = self._waiting[table]
-        if not rows:
+        if not self._waiting[table]:
             return
-        batch = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        batch = np.frombuffer(b"".join(self._waiting[table]), TABLES[table])
         n = len(batch)
         if whole_chunks:
             # a chunk that is written once is compressed once
@@ -151,7 +148,7 @@ class TableFile:
         for column in batch.dtype.names or ():
             self._append(f"{table}/{column}", batch[column][:n], self._rows[table])
         self._rows[table] += n
-        self._waiting[table] = [batch[n:].copy()] if n < len(batch) else []
+        self._waiting[table] = [batch[n:].tobytes()] if n < len(batch) else []
         self._waiting_rows[table] = len(batch) - n
 
     def _append(self, name: str, values: NDArray[Any], start: int) -> None:

@@ -8,7 +8,6 @@ payloads mean.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import time
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import BinaryIO
 
 from casa.errors import CasaError, InputError
 
@@ -29,8 +29,10 @@ MAGIC = b"CASAJNL1"
 _MARKER = b"\xca\x5aJR"
 _HEADER = struct.Struct("<4sIIBI")
 _COVERED = struct.Struct("<IIB")
+PICTURE_HEAD = struct.Struct("<qq")  # frame, t_ns
 #: A length beyond it is damage, not a record: a 16-bit colour picture of 8000 x 8000 px is below it.
 MAX_PAYLOAD_BYTES = 1 << 29
+_BLOCK_BYTES = 1 << 18
 
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
@@ -43,7 +45,7 @@ class Kind(IntEnum):
     DETECTIONS = 3  # rows of "detections"
     TRACKS = 4  # rows of "tracks"
     KINEMATICS = 5  # rows of "kinematics"
-    PICTURE = 6  # one row of "pictures" (offset 0), then the PNG
+    PICTURE = 6  # PICTURE_HEAD, then a PNG file
     FINISH = 7  # JSON
 
 
@@ -133,53 +135,67 @@ class JournalWriter:
 def read_journal(path: Path, damage: JournalDamage) -> Iterator[tuple[Kind, bytes]]:
     """The readable records in order; fills ``damage`` as it goes, complete at the end.
 
+    Where a record is unreadable, reading goes on at the next marker that starts a readable one. Memory does not grow
+    with the journal.
+
     Raises
     ------
     InputError : the file is missing, or is no journal.
     """
     try:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size == 0 or not stream.read(len(MAGIC)).startswith(MAGIC[: min(size, len(MAGIC))]):
-                raise InputError(f"{path}: is no journal of a recording; nothing can be recovered from it")
-            if size <= len(MAGIC):
-                damage.torn_bytes = size % len(MAGIC)
-                return
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield from _records(data, damage)
+        stream = path.open("rb", buffering=_BLOCK_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; there is no journal to recover from") from None
-
-
-def _records(data: mmap.mmap, damage: JournalDamage) -> Iterator[tuple[Kind, bytes]]:
-    """Walk the records; where one is unreadable, go on at the next marker that starts a readable one."""
-    position, good_end, expected = len(MAGIC), len(MAGIC), 0
-    while (found := _record_at(data, position)) is not None or (position := data.find(_MARKER, position + 1)) >= 0:
-        if found is None:
-            continue
-        kind, sequence, payload = found
-        if position > good_end:
+    with stream:
+        size = os.fstat(stream.fileno()).st_size
+        magic = stream.read(len(MAGIC))
+        if not magic or magic != MAGIC[: len(magic)]:
+            raise InputError(f"{path}: is no journal of a recording; nothing can be recovered from it")
+        if len(magic) < len(MAGIC):
+            damage.torn_bytes = len(magic)
+            return
+        position = good_end = len(MAGIC)
+        expected = 0
+        while position < size:
+            found = _read_record(stream, size - position)
+            if found is None:
+                position = _find_marker(stream, position + 1, size)
+                stream.seek(position)
+                continue
+            kind, sequence, payload = found
             damage.corrupt_bytes += position - good_end
-        damage.lost_records += max(0, sequence - expected)
-        expected = sequence + 1
-        position += _HEADER.size + len(payload)
-        good_end = position
-        yield kind, payload
-    damage.torn_bytes = len(data) - good_end
+            damage.lost_records += max(0, sequence - expected)
+            expected = sequence + 1
+            position += _HEADER.size + len(payload)
+            good_end = position
+            yield kind, payload
+        damage.torn_bytes = size - good_end
 
 
-def _record_at(data: mmap.mmap, position: int) -> tuple[Kind, int, bytes] | None:
-    """The record that starts at ``position``, or None where none does."""
-    start = position + _HEADER.size
-    if start > len(data):
+def _read_record(stream: BinaryIO, n_left: int) -> tuple[Kind, int, bytes] | None:
+    """The record at the stream's position, ``n_left`` bytes before the end; None where none is."""
+    if n_left < _HEADER.size:
         return None
-    marker, length, sequence, kind, checksum = _HEADER.unpack_from(data, position)
-    if marker != _MARKER or length > MAX_PAYLOAD_BYTES or start + length > len(data):
+    marker, length, sequence, kind, checksum = _HEADER.unpack(stream.read(_HEADER.size))
+    if marker != _MARKER or length > MAX_PAYLOAD_BYTES or _HEADER.size + length > n_left:
         return None
-    payload = data[start : start + length]
+    payload = stream.read(length)
     if zlib.crc32(payload, zlib.crc32(_COVERED.pack(length, sequence, kind))) != checksum:
         return None
     try:
         return Kind(kind), sequence, payload
     except ValueError:
         return None
+
+
+def _find_marker(stream: BinaryIO, position: int, size: int) -> int:
+    """Where the next marker begins, from ``position`` on; ``size`` where there is none."""
+    while position < size:
+        stream.seek(position)
+        block = stream.read(_BLOCK_BYTES)
+        found = block.find(_MARKER)
+        if found >= 0:
+            return position + found
+        # a marker may lie across two blocks
+        position += max(1, len(block) - len(_MARKER) + 1)
+    return size

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from casa.errors import InputError
 from casa.record.hdf5 import TableFile, json_text
-from casa.record.journal import JournalDamage, Kind, read_journal
+from casa.record.journal import PICTURE_HEAD, JournalDamage, Kind, read_journal
 from casa.record.schema import STATUS_CODES, TABLES, frame_row
 from casa.types import FrameAccount, FrameStatus
 
@@ -73,7 +73,7 @@ class _FrameCount:
 
 
 def _rows(journal: Path, kind: Kind, payload: bytes) -> NDArray[Any]:
-    row = TABLES[_TABLE_OF.get(kind, "pictures")]
+    row = TABLES[_TABLE_OF[kind]]
     if len(payload) % row.itemsize:
         raise InputError(f"{journal}: its rows are not those of this version of casa; recover it with the one it is of")
     return np.frombuffer(payload, row)
@@ -104,12 +104,12 @@ def pack(
             elif kind is Kind.FINISH:
                 closing = json.loads(payload)
             elif kind is Kind.PICTURE:
-                size = TABLES["pictures"].itemsize
-                tables.add_picture(_rows(journal, kind, payload[:size]), payload[size:])
+                index, t_ns = PICTURE_HEAD.unpack_from(payload)
+                tables.add_picture(index, t_ns, payload[PICTURE_HEAD.size :])
                 packed.rows["pictures"] += 1
             else:
                 rows = _rows(journal, kind, payload)
-                tables.add(_TABLE_OF[kind], rows)
+                tables.add(_TABLE_OF[kind], payload)
                 packed.rows[_TABLE_OF[kind]] += len(rows)
                 if kind is Kind.FRAME:
                     frames.end(rows)
@@ -118,7 +118,7 @@ def pack(
         packed.finished = bool(closing)
         if not closing:
             for row in frames.rest():
-                tables.add("frames", row)
+                tables.add("frames", row.tobytes())
                 frames.end(row)
                 packed.rows["frames"] += 1
             closing = {"status": "interrupted", "account": asdict(frames.account()), "summary": None, "latency": None}

@@ -9,22 +9,22 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from casa.config import RecordConfig
 from casa.errors import CasaError
 from casa.record.files import RecordingFiles, is_disk_full, sync_folder, write_error
 from casa.record.hdf5 import TableFile, json_text
-from casa.record.journal import JournalWriter, Kind
+from casa.record.journal import PICTURE_HEAD, JournalWriter, Kind
 from casa.record.pack import pack
 from casa.record.png import encode_png
-from casa.record.schema import RUN_STATUSES, TABLES, detection_rows, frame_row, kinematics_rows, track_rows
+from casa.record.schema import RUN_STATUSES, detection_rows, frame_row, kinematics_rows, track_rows
 from casa.types import Detections, FrameAccount, FrameStatus, KinematicsTable, Summary, Tracks
 
 _FLUSH_INTERVAL_S = 0.5
@@ -89,29 +89,28 @@ class Recorder:
 
     def frame(self, index: int, field: int, t_ns: int, status: FrameStatus, reason: str = "") -> None:
         """What became of a captured frame; each is told once."""
-        self._write(Kind.FRAME, "frames", frame_row(index, field, t_ns, FrameStatus(status), reason))
+        self._write_rows(Kind.FRAME, "frames", frame_row(index, field, t_ns, FrameStatus(status), reason))
         self._counts[FrameStatus(status)] += 1
 
     def detections(self, d: Detections) -> None:
         """What was found in a frame; left out where the configuration says so."""
         if self._config.detections and len(d):
-            self._write(Kind.DETECTIONS, "detections", detection_rows(d))
+            self._write_rows(Kind.DETECTIONS, "detections", detection_rows(d))
 
     def tracks(self, t: Tracks) -> None:
         """The tracks put out for a frame."""
         if len(t):
-            self._write(Kind.TRACKS, "tracks", track_rows(t))
+            self._write_rows(Kind.TRACKS, "tracks", track_rows(t))
 
     def kinematics(self, k: KinematicsTable) -> None:
         """The rows of tracks that have ended."""
         if len(k):
-            self._write(Kind.KINEMATICS, "kinematics", kinematics_rows(k))
+            self._write_rows(Kind.KINEMATICS, "kinematics", kinematics_rows(k))
 
     def picture(self, index: int, t_ns: int, image: NDArray[Any]) -> None:
         """A picture of the field to keep: (h, w) or (h, w, 3) RGB, uint8 or uint16."""
-        row, png = np.array([(index, t_ns, 0, 0)], TABLES["pictures"]), encode_png(image)
-        row["length"] = len(png)
-        self._write(Kind.PICTURE, "pictures", row, png)
+        png = encode_png(image)
+        self._write(Kind.PICTURE, PICTURE_HEAD.pack(index, t_ns) + png, lambda t: t.add_picture(index, t_ns, png))
 
     def finish(
         self, status: str, account: FrameAccount, summary: Summary | None = None, latency: dict[str, Any] | None = None
@@ -168,14 +167,15 @@ class Recorder:
             raise CasaError(f"{self._files.final}: the recorder is not open")
         return self._journal, self._tables
 
-    def _write(self, kind: Kind, table: str, rows: NDArray[Any], png: bytes | None = None) -> None:
+    def _write_rows(self, kind: Kind, table: str, rows: NDArray[Any]) -> None:
+        payload = rows.tobytes()
+        self._write(kind, payload, lambda tables: tables.add(table, payload))
+
+    def _write(self, kind: Kind, payload: bytes, add: Callable[[TableFile], None]) -> None:
         journal, tables = self._parts()
         try:
-            journal.append(kind, rows.tobytes() if png is None else rows.tobytes() + png)
-            if png is None:
-                tables.add(table, rows)
-            else:
-                tables.add_picture(rows, png)
+            journal.append(kind, payload)
+            add(tables)
             if time.monotonic() - self._flushed_at >= _FLUSH_INTERVAL_S:
                 tables.flush()
                 self._flushed_at = time.monotonic()
