@@ -22,6 +22,7 @@ from casa.report.figures import (
     concentration_figure,
     graded,
     kinematics_by_grade,
+    loss_reasons,
     measure_timing,
     motility_figures,
     parameters,
@@ -96,6 +97,7 @@ def render(recording: Recording, name: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure"] = figure_words
+    environment.filters["duration"] = duration_words
     environment.filters["interval"] = interval_words
     return environment.get_template("report.html.j2").render(gather(recording, name))
 
@@ -117,12 +119,20 @@ def figure_words(figure: Figure, unit: str) -> str:
     return texts.NOT_KNOWN if figure.value is None else f"{_number(figure.value, unit)} {unit}"
 
 
-def interval_words(figure: Figure, unit: str) -> str:
-    """A figure's interval, "" where there is none."""
+def interval_words(figure: Figure, unit: str, bare: bool = False) -> str:
+    """A figure's interval, "" where there is none; ``bare`` leaves the unit away."""
     if figure.interval is None:
         return ""
     low, high = figure.interval
-    return f"{_number(low, unit)} to {_number(high, unit)} {unit}"
+    return f"{_number(low, unit)} to {_number(high, unit)}" + ("" if bare else f" {unit}")
+
+
+def duration_words(seconds: float) -> str:
+    """A duration in seconds, from two minutes on in minutes and seconds."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def _strip(row: WhoRow) -> Any:
@@ -215,7 +225,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         if (drawing := histogram(p.symbol, p.unit, getattr(kinematics, p.column), grade_of)) is not None
     ]
     motility = motility_figures(summary, kinematics, calibration)
-    concentration = concentration_figure(summary, calibration)
+    concentration = concentration_figure(summary, calibration, source)
     rows = who_table(motility, concentration)
     percent = {key: motility[key].value for key in MOTILITY_GRADES}
     status = recording_status(recording)
@@ -238,7 +248,9 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "speed_unit": columns[0].unit,
         "motility": motility,
         "concentration": concentration,
-        "notes": quality_notes(source, calibration, account, timing, summary, kinematics, n_tracks),
+        "notes": quality_notes(
+            source, calibration, account, timing, summary, kinematics, n_tracks, loss_reasons(frames)
+        ),
         "summary_flags": list(summary.flags) if summary is not None else [],
         "who_rows": [(row, _strip(row)) for row in rows],
         "motility_bar": motility_bar(percent) if all(value is not None for value in percent.values()) else None,

@@ -87,6 +87,14 @@ def measure_timing(frames: dict[str, NDArray[Any]]) -> Timing:
     return Timing(1e9 / usual, duration_s, uneven)
 
 
+def loss_reasons(frames: dict[str, NDArray[Any]], at_most: int = 2) -> tuple[str, ...]:
+    """The commonest reasons of failed and dropped frames, each of at most 120 characters."""
+    lost = np.isin(np.asarray(frames["status"]).astype(str), ["failed", "dropped"])
+    reasons, counts = np.unique(np.asarray(frames["reason"]).astype(str)[lost], return_counts=True)
+    common = [str(reason) for reason in reasons[np.argsort(-counts, kind="stable")] if reason]
+    return tuple(reason if len(reason) <= 120 else reason[:119] + "…" for reason in common[:at_most])
+
+
 def time_weights(kinematics: KinematicsTable) -> NDArray[np.float64]:
     """Time each track was graded for, in s (n,)."""
     return np.nansum(kinematics.time_by_grade_s, axis=1)
@@ -119,7 +127,7 @@ def motility_figures(
     return figures
 
 
-def concentration_figure(summary: Summary | None, calibration: Calibration | None) -> Figure:
+def concentration_figure(summary: Summary | None, calibration: Calibration | None, source: SourceInfo) -> Figure:
     """The summary's concentration, with the Poisson interval of the heads one field holds.
 
     The heads of one field are counted over and over in its frames: the count is as sure as one frame's.
@@ -131,10 +139,16 @@ def concentration_figure(summary: Summary | None, calibration: Calibration | Non
         if calibration is None:
             return Figure(None, None, texts.REASON_NO_SCALE)
         return Figure(None, None, texts.REASON_NO_DEPTH if heads is not None else texts.REASON_NO_FRAMES)
-    if heads is None or heads <= 0:
+    if heads is None:
         return Figure(value)
     low, high = poisson_interval(heads)
-    return Figure(value, (value * low / heads, value * high / heads))
+    if heads > 0:
+        return Figure(value, (value * low / heads, value * high / heads))
+    if calibration is None or not calibration.chamber_depth_um:
+        return Figure(value)
+    area_um2 = source.width_px * calibration.um_per_px_x * source.height_px * calibration.um_per_px_y
+    one_head = 1e6 * calibration.chamber_factor / (area_um2 * calibration.chamber_depth_um)
+    return Figure(value, (0.0, high * one_head))
 
 
 def who_table(motility: dict[str, Figure], concentration: Figure) -> list[WhoRow]:
@@ -224,6 +238,7 @@ def quality_notes(
     summary: Summary | None,
     kinematics: KinematicsTable,
     n_tracks: int,
+    reasons: tuple[str, ...],
 ) -> list[Note]:
     """What a reader must know before trusting the figures: cautions first."""
     notes: list[Note | None] = []
@@ -247,7 +262,7 @@ def quality_notes(
     if timing.uneven_percent >= 20:
         notes.append(texts.uneven_time(timing.uneven_percent))
     if account.failed or account.dropped:
-        notes.append(texts.lost_frames(account.failed, account.dropped, account.captured))
+        notes.append(texts.lost_frames(account.failed, account.dropped, account.captured, reasons))
     if account.skipped:
         notes.append(texts.skipped_frames(account.skipped, account.captured))
     if not account.balanced:

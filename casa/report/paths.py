@@ -17,7 +17,8 @@ from casa.report.charts import line, svg, text
 from casa.report.statistics import nice_step
 from casa.types import TrackTable
 
-MAX_TRACKS = 400
+MAX_TRACKS = 200
+DENSE = 90
 MAX_POINTS = 60_000
 
 
@@ -121,6 +122,10 @@ def track_marks(paths: Iterable[Path], size: float) -> list[str]:
     return body
 
 
+def _mark_size(n_paths: int) -> float:
+    return 0.6 if n_paths > DENSE else 1.0
+
+
 def scale_bar(x: float, y: float, span: float, per_unit: float, unit: str, size: float) -> str:
     """A bar of a round length, about a sixth of ``span``, ending at ``x``; ``per_unit`` is drawing units a ``unit``."""
     length = nice_step(span / per_unit / 2, 3)
@@ -138,10 +143,10 @@ def field_plot(paths: list[Path], width_px: int, height_px: int, scale: Scale) -
     foot = size * 24
     body = [f'<rect x="0" y="0" width="{width:g}" height="{height:g}" class="field"/>']
     body += [f'<svg x="0" y="0" width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">']
-    body += [*track_marks(paths, width_px / 640), "</svg>"]
+    body += [*track_marks(paths, width_px / 640 * _mark_size(len(paths))), "</svg>"]
     body.append(scale_bar(width - size * 2, height + foot * 0.75, width, 10 / scale.x, scale.unit, size * 13))
     said = f"Paths of {len(paths)} sperm in a field of {width_px} by {height_px} pixels, coloured and dashed by grade"
-    return svg(width, height + foot, body, said, "field-plot")
+    return svg(width, height + foot, body, said, "field-plot" + " dense" * (len(paths) > DENSE))
 
 
 def one_second(path: Path, scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -175,7 +180,10 @@ def origin_plot(paths: list[Path], scale: Scale) -> tuple[Markup, int] | None:
         Path(path.track_id, path.t_s[:0], x * unit / 10, y * unit / 10, path.shade, path.words)
         for path, (x, y) in pieces
     ]
-    marks = [mark.replace(' class="cross"', ' class="cross small"') for mark in track_marks(moved, 10)]
+    marks = [
+        mark.replace(' class="cross"', ' class="cross small"')
+        for mark in track_marks(moved, 10 * _mark_size(len(moved)))
+    ]
     body += ['<clipPath id="origin-clip"><circle cx="0" cy="0" r="2000"/></clipPath><g clip-path="url(#origin-clip)">']
     body += [*marks, "</g>"]
     for ring in sorted(rings):
@@ -187,4 +195,6 @@ def origin_plot(paths: list[Path], scale: Scale) -> tuple[Markup, int] | None:
         ", with circles at 5 and 25 micrometres" if calibrated else ""
     )
     inner = f'<g transform="translate({half + 40:g} {half + 160:g})">{"".join(body)}</g>'
-    return svg(2 * half + 80, 2 * half + 200, [inner], said, "origin-plot"), len(pieces)
+    return svg(2 * half + 80, 2 * half + 200, [inner], said, "origin-plot" + " dense" * (len(pieces) > DENSE)), len(
+        pieces
+    )

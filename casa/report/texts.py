@@ -84,7 +84,7 @@ KNOWN_BY = {
     "simulated": "known: simulated",
 }
 
-REASON_NO_SCALE = "no calibration: micrometres, and so WHO grades, cannot be known"
+REASON_NO_SCALE = "no calibration"
 REASON_NO_SUMMARY = "the recording ended before its summary was written"
 REASON_NO_DEPTH = "the chamber depth is not known"
 REASON_NO_TRACKS = "no sperm was tracked long enough"
@@ -153,12 +153,13 @@ def uneven_time(percent: float) -> Note:
     )
 
 
-def lost_frames(failed: int, dropped: int, captured: int) -> Note:
-    """Frames that should have been analysed and were not."""
+def lost_frames(failed: int, dropped: int, captured: int, reasons: tuple[str, ...]) -> Note:
+    """Frames that should have been analysed and were not, with the commonest reasons."""
     parts = [f"{n:,} {word}" for n, word in ((failed, "failed"), (dropped, "were dropped")) if n]
     percent = 100 * (failed + dropped) / max(captured, 1)
+    why = f" Reason: {'; '.join(reasons)}." if reasons else ""
     return Note(
-        "Frames lost", f"Of {captured:,} frames {' and '.join(parts)} ({percent:.2g} %). Tracks bridge short gaps."
+        "Frames lost", f"Of {captured:,} frames {' and '.join(parts)} ({percent:.2g} %).{why} Tracks bridge short gaps."
     )
 
 

@@ -65,7 +65,7 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
+        return " ".join("".join(self.words).split())
 
     def values(self) -> list[float]:
         return [float(a["value"] or "nan") for tag, a in self.elements if tag == "data"]
