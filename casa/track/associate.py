@@ -94,7 +94,7 @@ def _solve_dense(track: IntArray, detection: IntArray, cost: FloatArray, limit: 
     lowest = min(float(cost.min()), limit)
     matrix = np.full((len(tracks), len(detections)), 4.0 * (limit - lowest) + 1.0)
     matrix[row, column] = cost - lowest
-    _, column_of, _ = lap.lapjv(matrix, extend_cost=True, cost_limit=limit - lowest)
+    column_of = np.asarray(lap.lapjv(matrix, extend_cost=True, cost_limit=limit - lowest)[1])
     matched = column_of >= 0
     return tracks[matched], detections[column_of[matched]]
 
@@ -111,8 +111,7 @@ def _solve_sparse(track: IntArray, detection: IntArray, cost: FloatArray, limit:
     costs = np.concatenate([cost - lowest, np.full(n + m, alone), np.zeros(len(row))])
     by_row = np.lexsort((columns, rows))
     starts = np.searchsorted(rows[by_row], np.arange(n + m + 1))
-    _, column_of, _ = lap.lapmod(n + m, costs[by_row], starts, columns[by_row])
-    column_of = column_of[:n]
+    column_of = np.asarray(lap.lapmod(n + m, costs[by_row], starts, columns[by_row])[1])[:n]
     matched = column_of < m
     return tracks[matched], detections[column_of[matched]]
 

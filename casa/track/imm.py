@@ -43,6 +43,13 @@ _ALL = slice(None)
 _XX, _XY, _YY = UNPACK[X, X], UNPACK[X, Y], UNPACK[Y, Y]
 
 
+def _both_axes(axis: FloatArray) -> FloatArray:
+    """(3, 3) for one axis -> (6, 6) for both."""
+    both = np.zeros((N_STATE, N_STATE))
+    both[:3, :3] = both[3:, 3:] = axis
+    return both
+
+
 @dataclass(frozen=True)
 class MotionModel:
     """One motion model; position noise comes from white noise on the highest derivative it knows.
@@ -73,7 +80,7 @@ class MotionModel:
         axis = np.array([[1.0, dt_s, dt_s**2 / 2], [0.0, 1.0, dt_s], [0.0, 0.0, 1.0]])
         if self.order == 1:
             axis[:, 2] = 0.0
-        return np.kron(np.eye(2), axis)
+        return _both_axes(axis)
 
     def noise(self, dt_s: float) -> FloatArray:
         """(6, 6) process noise Q, integrated over the step, so that it does not depend on the frame rate."""
@@ -83,7 +90,7 @@ class MotionModel:
             axis[2, 2] = self.acceleration_sd_px_s2**2
         else:
             axis[:] = Q_continuous_white_noise(3, dt_s, self.density)
-        return np.kron(np.eye(2), axis)
+        return _both_axes(axis)
 
 
 def turn_rate_rad_s(state: FloatArray, max_rad_s: float, min_speed_px_s: float = 10.0) -> FloatArray:
@@ -110,8 +117,8 @@ def turn_transition(turn_rad_s: FloatArray, dt_s: float) -> FloatArray:
 def _packed_congruence(f: FloatArray) -> FloatArray:
     """(m, 6, 6) F -> (m, 21, 21) T with pack(F P F') = T pack(P)."""
     i, j = PACK_ROW[:, None], PACK_COLUMN[:, None]
-    k, l = PACK_ROW[None], PACK_COLUMN[None]
-    return f[:, i, k] * f[:, j, l] + f[:, i, l] * f[:, j, k] * _OFF_DIAGONAL
+    r, c = PACK_ROW[None], PACK_COLUMN[None]
+    return f[:, i, r] * f[:, j, c] + f[:, i, c] * f[:, j, r] * _OFF_DIAGONAL
 
 
 def _noise_power(model: MotionModel) -> IntArray:

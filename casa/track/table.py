@@ -7,6 +7,7 @@ between their neighbours, so that short misses are bridged in a table as they ar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def pictures(table: DetectionTable) -> Iterator[Detections]:
     change = (np.diff(frame) != 0) | (np.diff(field) != 0) | (np.diff(t_ns) != 0)
     starts = np.concatenate([[0], np.flatnonzero(change) + 1, [len(frame)]]) if len(frame) else np.zeros(1, np.int64)
     previous: tuple[int, int, int] | None = None
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts.tolist()):
         now = int(frame[start]), int(field[start]), int(t_ns[start])
         if previous is not None:
             if now[2] <= previous[2]:
@@ -48,7 +49,7 @@ def pictures(table: DetectionTable) -> Iterator[Detections]:
                     "rise with time, one time a frame: repair t_s, or remove it and give the frame rate"
                 )
             missing = now[0] - previous[0] - 1
-            if 0 < missing and now[2] - previous[2] <= MAX_FILLED_GAP_S * 1e9:
+            if missing > 0 and now[2] - previous[2] <= MAX_FILLED_GAP_S * 1e9:
                 step_ns = (now[2] - previous[2]) / (missing + 1)
                 for k in range(1, missing + 1):
                     yield Detections.empty(previous[0] + k, previous[2] + round(k * step_ns), previous[1])
@@ -56,8 +57,8 @@ def pictures(table: DetectionTable) -> Iterator[Detections]:
             frame=now[0],
             t_ns=now[2],
             field=now[1],
-            xyxy=boxes[start:end],
-            confidence=confidence[start:end],
+            xyxy=boxes[start:end].astype(np.float32),
+            confidence=confidence[start:end].astype(np.float32),
             class_id=class_id[start:end],
         )
         previous = now

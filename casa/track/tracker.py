@@ -285,7 +285,7 @@ class Tracker:
             t_ns=d.t_ns,
             field=d.field,
             track_id=tracks.track_id[rows],
-            xyxy=np.concatenate([centre - half, centre + half]).T,
+            xyxy=np.concatenate([centre - half, centre + half]).T.astype(np.float32),
             measured_xy_px=measured,
             confidence=confidence,
             predicted=predicted,
