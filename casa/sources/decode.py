@@ -113,18 +113,37 @@ def decode(path: Path, strict: bool, reordered: bool) -> Iterator[Decoded]:
                 frames = context.decode(packet)
             except av.error.FFmpegError as error:
                 reason = f"it could not be decoded ({one_line(error)})"
-                if not matched and packet is not None:
+                # Where the header states their number, the lost ones are known at the end without guessing here.
+                if not matched and packet is not None and not stream.frames:
                     yield None, Lost(reason)
                 continue
             for frame in frames:
                 if frame.is_corrupt:
-                    if not matched:
+                    if frame.opaque not in waiting:
                         yield frame.pts, Lost("it could not be decoded (its data is damaged)")
                 elif frame.opaque in waiting:
                     yield from waiting.came_out(frame.opaque, frame, reason)
                 else:
                     yield frame.pts, frame
         yield from waiting.rest(reason)
+
+
+def frame_ticks(path: Path, reordered: bool) -> list[int | None]:
+    """The timestamps of `decode`'s items without decoding any: one a frame the file has data (or a place) for."""
+    with open_container(path) as container:
+        stream = container.streams.video[0]
+        counted = container.format.name == AVI and not reordered
+        ticks: list[int | None] = []
+        for packet in _packets(container, stream):
+            if packet is None or isinstance(packet, Lost) or not _shows_a_frame(packet, stream.codec_context.name):
+                continue
+            own = packet.pts if packet.pts is not None else packet.dts
+            if counted and own is not None and ticks and ticks[-1] is not None:
+                ticks.extend(range(ticks[-1] + 1, own))
+            ticks.append(own)
+    if reordered and None not in ticks:
+        ticks.sort(key=lambda t: t or 0)
+    return ticks
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:

@@ -60,7 +60,7 @@ class SimulatorSource(Closing):
             item = self.scene.frame(index % len(self.scene))
             for number, image in enumerate(self._pictures(item)):
                 self.check_open()
-                t_ns = self._t_ns(index) + (self._half_ns() if number else 0)
+                t_ns = self._t_ns(index) + number * self._half_ns(index)
                 if isinstance(item, MissingFrame):
                     yield MissingFrame(index, t_ns, item.reason, item.status, number)
                 else:
@@ -71,8 +71,8 @@ class SimulatorSource(Closing):
             return (None, None) if self._separate else (None,)
         return separate_fields(item.image, bottom_first=False) if self._separate else (item.image,)
 
-    def _half_ns(self) -> int:
-        return round(self._interval * NS / 2)
+    def _half_ns(self, index: int) -> int:
+        return round(min(self._interval * NS, self._t_ns(index + 1) - self._t_ns(index)) / 2)
 
     def _t_ns(self, index: int) -> int:
         if self._config.fps_hz is not None:

@@ -27,11 +27,11 @@ from casa.sources.container import (
     promised_frames,
     promised_seconds,
 )
-from casa.sources.decode import Lost, decode
+from casa.sources.decode import Lost, decode, frame_ticks
 from casa.sources.interlace import Combing, measure_combing, separate_fields
 from casa.sources.protocol import Closing
 from casa.sources.timeline import NS, Timeline, exact_rate
-from casa.types import Frame, MissingFrame, SourceInfo
+from casa.types import Frame, IntArray, MissingFrame, SourceInfo
 
 # Frames looked at before the first is given out: for their size, timestamps and combing.
 PROBED_FRAMES = 16
@@ -107,6 +107,18 @@ class VideoSource(Closing):
             yield from self._pictures(*waiting, next_t_ns=end_ns)
             self.check_open()
             index_shift, t_shift_ns = waiting[0] + 1, end_ns
+
+    def frame_times_ns(self) -> IntArray:
+        """(n,) times of the container's frames, 0 to n - 1 of one pass, as iterating gives them, without decoding.
+
+        For tables that know frames by number; a damaged file may have frames that its data does not show.
+        """
+        self.check_open()
+        items = ((ticks, None) for ticks in frame_ticks(self._path, self._reordered))
+        timeline: Timeline[None] = Timeline(str(self._path), self._time_base, self._interval, self._use_timestamps)
+        times = [t_ns for t_ns, _ in timeline.place(items)]
+        missing = self._missing_at_end(len(times), timeline.continue_by(1))
+        return np.array(times + [timeline.continue_by(step + 1) for step in range(missing)], np.int64)
 
     def _one_pass(self) -> Iterator[tuple[int, int, NDArray[Any] | Lost]]:
         """(index, t_ns, picture) of the file once, what is promised but cut off included."""
