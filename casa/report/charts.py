@@ -68,8 +68,7 @@ def motility_bar(percent: Mapping[str, float | None]) -> Markup:
         if end < width - 170:
             body.append(text(end + 8, y + 4.5, words, "tick"))
         else:
-            body.append(f'<rect x="10" y="{y - 7:.1f}" width="158" height="14" fill="#fff"/>')
-            body.append(text(18, y + 4.5, words, "tick"))
+            body.append(text(end - 10, y + 4.5, words, "tick on-line", "end"))
     said = ", ".join(f"grade {grade} {value:.0f} %" for grade, value in known.items())
     return svg(width, bar_top + bar_height + 42, body, f"Share of time by motility grade: {said}", "motility")
 

@@ -273,6 +273,8 @@ def quality_notes(
         notes.append(texts.short_tracks(percent))
     if (percent := _share_percent(kinematics, KinematicsFlag.GAPS)) >= 50:
         notes.append(texts.gaps(percent))
+    if (percent := _share_percent(kinematics, KinematicsFlag.BCF_NEAR_NYQUIST)) >= 10:
+        notes.append(texts.beat_near_limit(percent, timing.fps_hz))
     if summary is not None:
         notes.append(drift_note(summary, calibration))
         if summary.jitter_px is not None and (summary.jitter_corrected or summary.jitter_px >= JITTER_SHOWN_PX):

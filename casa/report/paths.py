@@ -143,7 +143,7 @@ def field_plot(paths: list[Path], width_px: int, height_px: int, scale: Scale) -
     foot = size * 24
     body = [f'<rect x="0" y="0" width="{width:g}" height="{height:g}" class="field"/>']
     body += [f'<svg x="0" y="0" width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">']
-    body += [*track_marks(paths, width_px / 640 * _mark_size(len(paths))), "</svg>"]
+    body += [*track_marks(paths, width_px / 64 * _mark_size(len(paths))), "</svg>"]
     body.append(scale_bar(width - size * 2, height + foot * 0.75, width, 10 / scale.x, scale.unit, size * 13))
     said = f"Paths of {len(paths)} sperm in a field of {width_px} by {height_px} pixels, coloured and dashed by grade"
     return svg(width, height + foot, body, said, "field-plot" + " dense" * (len(paths) > DENSE))

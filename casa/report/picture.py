@@ -20,6 +20,10 @@ MAX_WIDTH_PX = 1280
 #: A track is boxed where it was put out this near in time: the first frames of a track come before it is confirmed.
 NEAR_S = 0.12
 REACH_S = 1.0
+#: Height of a label's letters in tenths of a pixel of a picture of 640 px.
+LETTER = 88.0
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,29 @@ def _nearest_rows(table: TrackTable, t_ns: int) -> NDArray[np.int64]:
     return rows[np.unique(table.track_id[rows], return_index=True)[1]]
 
 
+def _label_place(
+    box: Box, n_letters: int, size: float, field: tuple[float, float], taken: list[Box]
+) -> tuple[float, float]:
+    """Where a box's label starts (baseline): the first of four places beside it that is in the field and free.
+
+    Adds the place to ``taken``. When all are taken the first one in the field is used.
+    """
+    left, top, width, height = box
+    long, tall, gap = n_letters * size * LETTER * 0.6, size * LETTER, size * 15
+    right, low = left + width + gap, top + height
+    corners = [(right, top), (right, low - tall), (left - gap - long, top), (left - gap - long, low - tall)]
+    corners += [(left, top - tall - gap), (left, low + gap)]
+    inside = [(x, min(max(y, 0.0), field[1] - tall)) for x, y in corners if 0 <= x <= field[0] - long]
+    free = [
+        (x, y)
+        for x, y in inside
+        if all(x + long < bx or bx + bw < x or y + tall < by or by + bh < y for bx, by, bw, bh in taken)
+    ]
+    x, y = (free or inside or [(max(field[0] - long, 0.0), max(top, 0.0))])[0]
+    taken.append((x, y, long, tall))
+    return x, y + 0.82 * tall
+
+
 def overlay(
     image: NDArray[Any],
     index: int,
@@ -91,29 +118,25 @@ def overlay(
         f'<image href="{jpeg_data_uri(image)}" x="0" y="0" width="{width * 10}" height="{height * 10}" '
         'preserveAspectRatio="none"/>'
     ]
-    labels = []
+    labels: list[str] = []
+    taken: list[Box] = []
     for row in boxed:
         track_id = int(near.track_id[row])
         kind = shades.get(track_id, "u")
         mine = near.track_id == track_id
         d = path_data(near.x_measured_px[mine], near.y_measured_px[mine])
         left, top = near.cx_px[row] - near.w_px[row] / 2, near.cy_px[row] - near.h_px[row] / 2
-        box = (
+        drawn_box = (
             f'x="{left * 10:.0f}" y="{top * 10:.0f}" width="{near.w_px[row] * 10:.0f}" '
             f'height="{near.h_px[row] * 10:.0f}" rx="{size * 20:.0f}"'
         )
         body.append(f'<path d="{d}" class="casing"/><path d="{d}" class="on-{kind}"/>')
-        body.append(f'<rect {box} class="casing"/><rect {box} class="on-{kind}"/>')
-        letter = kind if kind != "u" else ""
-        x = (
-            (left + near.w_px[row]) * 10 + size * 15
-            if left + near.w_px[row] < width - 30 * size
-            else left * 10 - size * 200
-        )
-        y = min(max(top * 10 + size * 20, size * 90), height * 10 - size * 15)
+        body.append(f'<rect {drawn_box} class="casing"/><rect {drawn_box} class="on-{kind}"/>')
+        words = str(track_id) + (f" {kind}" if kind != "u" else "")
+        box = (float(left) * 10, float(top) * 10, float(near.w_px[row]) * 10, float(near.h_px[row]) * 10)
+        x, y = _label_place(box, len(words), size, (width * 10, height * 10), taken)
         labels.append(
-            f'<text x="{x:.0f}" y="{y:.0f}" class="id" font-size="{size * 88:.0f}">{track_id}'
-            f'<tspan class="grade-letter" dx="{size * 14:.0f}">{escape(letter)}</tspan></text>'
+            f'<text x="{x:.0f}" y="{y:.0f}" class="id" font-size="{size * LETTER:.0f}">{escape(words)}</text>'
         )
     body += labels
     foot = size * 240

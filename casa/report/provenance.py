@@ -37,11 +37,12 @@ def source_group(source: SourceInfo, session: Mapping[str, Any], timing: Timing)
     nominal = f"{source.fps_hz:.4g} images/s" if source.fps_hz else texts.NOT_KNOWN
     rate = f"{timing.fps_hz:.4g} images/s" if timing.fps_hz else texts.NOT_KNOWN
     known_by = texts.KNOWN_BY.get(source.timestamps, source.timestamps)
+    digest = (session.get("source") or {}).get("sha256")
     return Group(
         "Source and time",
         (
             Item("Source", source.uri),
-            Item("SHA-256 of the source", _given((session.get("source") or {}).get("sha256")), "computed"),
+            Item("SHA-256 of the source", _given(digest), "computed" if digest else ""),
             Item(
                 "Picture size",
                 f"{source.width_px} × {source.height_px} px" + (", interlaced" if source.interlaced else ""),

@@ -65,6 +65,8 @@ RECOVERED_WHOLE = (
     "known to be missing."
 )
 
+SIMULATED = "This field was computed. No sample was analysed, and the figures say nothing of anyone."
+
 DEFINITIONS = (
     ("VCL", "curvilinear velocity: length of the measured path over time"),
     ("VSL", "straight-line velocity: distance from start to end over time"),
@@ -214,6 +216,16 @@ def gaps(percent: float) -> Note:
     """Many tracks with bridged misses."""
     return Note(
         "Gaps in tracks", f"{percent:.0f} % of tracks contain moments in which the sperm was not detected.", False
+    )
+
+
+def beat_near_limit(percent: float, fps_hz: float | None) -> Note:
+    """BCF above a quarter of the frame rate."""
+    rate = f" ({fps_hz / 4:.3g} Hz)" if fps_hz else ""
+    return Note(
+        "Fast beats",
+        f"{percent:.0f} % of tracks have a BCF above a quarter of the frame rate{rate}, where it is not resolved: it "
+        "may be higher or lower than shown.",
     )
 
 

@@ -311,6 +311,12 @@ def test_an_assumed_frame_rate_is_named(tmp_path):
     assert "ASSUMED, not measured" in page.text
 
 
+def test_a_simulated_field_is_never_taken_for_a_sample(tmp_path, calibrated):
+    _, page = report_of(tmp_path, Case(timestamps="simulated", n_frames=60))
+    assert "No sample was analysed" in page.text
+    assert "No sample was analysed" not in calibrated[2].text
+
+
 def test_hostile_names_stay_words(tmp_path):
     hostile = '<script>alert(1)</script>"><img src=http://example.org/x>.mp4'
     calibration = replace(CALIBRATION, name="<b onclick=evil()>", verified=False)

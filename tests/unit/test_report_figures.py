@@ -9,7 +9,7 @@ from casa.report.charts import SHADES, bin_values
 from casa.report.document import significant
 from casa.report.figures import measure_timing
 from casa.report.paths import MAX_POINTS, MAX_TRACKS, Path, Scale, choose_paths, one_second, origin_plot, path_data
-from casa.report.picture import choose_picture, jpeg_data_uri, to_eight_bit
+from casa.report.picture import _label_place, choose_picture, jpeg_data_uri, to_eight_bit
 from casa.report.statistics import effective_count, nice_step, poisson_interval, wilson_percent
 from casa.types import TrackTable
 
@@ -127,6 +127,19 @@ def test_the_picture_with_most_tracks_is_chosen():
     table = table_of(frame, ids, frame * 1.0)
     assert choose_picture([0, 500_000_000, 1_500_000_000], table) == 2
     assert choose_picture([0], table_of(np.empty(0, int), np.empty(0, int), np.empty(0))) == 0
+
+
+def test_labels_of_crowded_boxes_do_not_cover_each_other():
+    taken: list[tuple[float, float, float, float]] = []
+    for shift in (0.0, 10.0, 25.0):
+        _label_place((3000 + shift, 3000.0, 200.0, 200.0), 4, 1.0, (6400.0, 4800.0), taken)
+    _label_place((6250.0, 0.0, 200.0, 200.0), 4, 1.0, (6400.0, 4800.0), taken)
+    for i, (x, y, w, h) in enumerate(taken):
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= 6400
+        for bx, by, bw, bh in taken[:i]:
+            assert x + w < bx or bx + bw < x or y + h < by or by + bh < y
 
 
 def test_deep_gray_pictures_are_stretched_and_encoded():
