@@ -198,7 +198,7 @@ def simulated_pictures(preset: str, seeds: int, frames_each: int, every: int, ce
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--real", type=Path, required=True, nargs="+", help="real videos")
     parser.add_argument("--boxes", type=Path, required=True, nargs="+", help="their tables of boxes, in the same order")
     parser.add_argument("--frames", default="0:140", help="first:last of the real frames to use")

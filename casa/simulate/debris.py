@@ -36,6 +36,11 @@ class Debris:
     def __len__(self) -> int:
         return len(self.kind)
 
+    @property
+    def moving(self) -> NDArray[np.bool_]:
+        """(n,) whether a particle moves by itself; the others lie still in the fluid."""
+        return np.asarray(self.velocity_um_s.any(1) | (self.tremble_um > 0))
+
     def positions_um(self, t_s: float) -> FloatArray:
         """(n, 2) centres at one time: start, drift, and a tremble of two incommensurate periods a coordinate."""
         turn = np.sin(2 * np.pi * t_s * np.array([0.7, 0.9]) + self.tremble_phase[:, :2])
@@ -54,7 +59,8 @@ def sample_debris(
     defocus_um: float,
 ) -> Debris:
     """Draw particles uniformly over an area; ``drifting_share`` of them move by themselves,
-    ``dot_radius_um`` is the dots' median radius."""
+    ``dot_radius_um`` is the dots' median radius.
+    """
     n = dots + round_cells + bright
     kind = np.repeat([DOT, ROUND_CELL, BRIGHT], [dots, round_cells, bright])
     # Vesicles: many just visible, few as large as a head. Round cells: from head-sized to leukocytes.
@@ -73,6 +79,6 @@ def sample_debris(
         angle_rad=rng.uniform(-np.pi, np.pi, n),
         strength=np.clip(rng.normal(0.55, 0.3, n), 0.1, 1.2),
         defocus_um=np.abs(rng.normal(0, 1.2 * defocus_um + 0.3, n)),
-        tremble_um=rng.uniform(0.0, 0.12, n) * (radius < 1.0),
+        tremble_um=np.where((speed > 0) & (radius < 1.0), rng.uniform(0.0, 0.12, n), 0.0),
         tremble_phase=rng.uniform(0, 2 * np.pi, (n, 4)),
     )

@@ -8,7 +8,9 @@ drawn in any order. Knows swimmers, debris and looks; nothing of sources or tabl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 from casa.simulate.debris import ROUND_CELL, Debris
 from casa.simulate.look import Look
 
-Image = NDArray[np.float32]
+# cv2 gives arrays of any type, so the checker is told no more than that.
+Image = NDArray[Any]
 FloatArray = NDArray[np.float64]
 
 _PAD = 48  # px drawn beyond the frame on each side, so that objects need no clipping
@@ -57,50 +60,52 @@ class Renderer:
         self._noise = _noise_planes(rng, look, height_px, width_px, min(n_frames, 3))
         self._blotches = _blotch_planes(rng, look, height_px, width_px, min(n_frames, 4))
 
-    def draw(self, heads: Heads, debris: Debris, debris_px: FloatArray) -> Image:
-        """(h, w, 3) float32 image of the optics, before the camera's noise."""
+    def draw(self, heads: Heads, debris_layers: Sequence[Image]) -> Image:
+        """(h, w, 3) float32 image of the optics, before the camera's noise; layers as `draw_debris` gives them."""
         height, width = self.size
         image = np.zeros((height + 2 * _PAD, width + 2 * _PAD, 3), np.float32)
-        self._add_debris(image, debris, debris_px)
-        self._add_tails(image, heads)
         self._add_heads(image, heads)
-        return image[_PAD:-_PAD, _PAD:-_PAD] + self._background
+        tails = self._draw_tails(heads)
+        image = image[_PAD:-_PAD, _PAD:-_PAD] + self._background
+        for layer, colour in ((tails, self.look.tail), *((layer, self.look.dot) for layer in debris_layers)):
+            if layer is not None:
+                image += layer[_PAD:-_PAD, _PAD:-_PAD, None] * np.array(colour, np.float32)
+        return image
 
     def expose(self, image: Image, frame: int) -> NDArray[np.uint8]:
         """What the camera puts out: (h, w, 3) uint8 RGB with noise, blotches, gamma, and compression."""
         look = self.look
         rng = np.random.default_rng((self._key, frame))
         if look.sharpen:
-            image = image + np.float32(look.sharpen) * (
-                image - cv2.GaussianBlur(image, (0, 0), 1.2 * max(self.zoom, 0.6))
-            )
+            soft = cv2.GaussianBlur(image, (0, 0), 1.2 * max(self.zoom, 0.6))
+            image = cv2.addWeighted(image, 1 + look.sharpen, soft, -look.sharpen, 0)
         image = np.clip(image, 4, 255)
         if look.gamma != 1.0:
             image = 255 * (image / 255) ** np.float32(look.gamma)
         height, width = self.size
         plane = self._noise[rng.integers(len(self._noise))]
         dy, dx = rng.integers(0, [plane.shape[0] - height + 1, plane.shape[1] - width + 1])
-        sd = np.sqrt(np.float32(look.read_noise**2) + np.float32(look.shot_noise) * image)
-        image = image + plane[dy : dy + height, dx : dx + width] * sd
+        sd = cv2.sqrt(np.float32(look.read_noise**2) + np.float32(look.shot_noise) * image[..., 1])
+        image += plane[dy : dy + height, dx : dx + width] * sd[..., None]
         # Blotches last as long as a compressor keeps its background, then fade into the next ones.
         slow = frame / 24
-        mix = np.float32(slow % 1)
+        mix = slow % 1
         first, second = (self._blotches[(int(slow) + k) % len(self._blotches)] for k in (0, 1))
-        image += first * (1 - mix) + second * mix
+        image += cv2.addWeighted(first, 1 - mix, second, mix, 0)
         if look.saturation != 1.0:
             gray = image @ np.array([0.299, 0.587, 0.114], np.float32)
             image = gray[..., None] + (image - gray[..., None]) * np.float32(look.saturation)
         out = np.clip(image + 0.5, 0, 255).astype(np.uint8)
         if look.jpeg_quality:
             encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg_quality])[1]
-            out = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+            out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
         return out
 
-    def _add_tails(self, image: Image, heads: Heads) -> None:
-        """Dark line with a bright fringe: a narrow blur of the splatted points less a wide one."""
+    def _draw_tails(self, heads: Heads) -> Image | None:
+        """Layer of lines, 1 at a tail's middle, with a fringe below 0: a narrow blur of points less a wide one."""
         n, k, _ = heads.tails_px.shape
         if not n:
-            return
+            return None
         look, zoom = self.look, self.zoom
         along = (np.arange(k) + 0.5) / k
         # Midpiece first (thick and dark, tapering), then a tail that thins out; some carry a droplet.
@@ -117,7 +122,8 @@ class Renderer:
         points = heads.tails_px[:, None] + strands[:, None, None] * (spread[..., None] * across)[:, None]
         weights = (profile * spacing * (0.7 + 0.6 * heads.variety[:, 3:4]) / 2.2)[:, None] * np.ones((1, 3, 1))
         blur = np.abs(heads.defocus_um)
-        shape = image.shape[:2]
+        shape = (self.size[0] + 2 * _PAD, self.size[1] + 2 * _PAD)
+        lines = np.zeros(shape, np.float32)
         for low, high, extra in ((0.0, 1.0, 0.0), (1.0, 2.5, 1.3), (2.5, np.inf, 3.0)):
             rows = (blur >= low) & (blur < high)
             if not rows.any():
@@ -127,14 +133,17 @@ class Renderer:
             narrow = cv2.GaussianBlur(layer, (0, 0), sigma)
             wide = cv2.GaussianBlur(layer, (0, 0), 2.6 * sigma + 0.5)
             # 2.5 sigma is the width of the profile: makes the amplitude that of a line's middle.
-            line = (narrow - np.float32(look.tail_fringe) * wide) * np.float32(2.5 * look.tail_blur)
-            for channel in range(3):
-                image[..., channel] += line * np.float32(look.tail[channel])
+            peak = 2.5 * look.tail_blur
+            lines += cv2.addWeighted(narrow, peak, wide, -peak * look.tail_fringe, 0)
+        return lines
 
     def _add_heads(self, image: Image, heads: Heads) -> None:
-        n = len(heads.centre_px)
-        if not n:
+        reach = _PAD - 2
+        height, width = self.size
+        near = ((heads.centre_px > -reach) & (heads.centre_px < np.array([width, height]) + reach)).all(1)
+        if not near.any():
             return
+        heads = Heads(**{f.name: getattr(heads, f.name)[near] for f in fields(Heads)})
         look, zoom = self.look, self.zoom
         optics = max(zoom, 0.5)
         axes = heads.half_axes_px.astype(np.float32)
@@ -188,20 +197,22 @@ class Renderer:
             )
         _stamp(image, corner, patch)
 
-    def _add_debris(self, image: Image, debris: Debris, centre_px: FloatArray) -> None:
+    def draw_debris(self, debris: Debris, centre_px: FloatArray, rows: NDArray[np.bool_]) -> Image:
+        """Layer (padded h, w) of particles in units of ``look.dot``, for `draw`; ``rows`` (n,) chooses them."""
         look, zoom = self.look, self.zoom
+        height, width = self.size
+        layer = np.zeros((height + 2 * _PAD, width + 2 * _PAD), np.float32)
         radius = debris.radius_um / self.um_per_px
         blur = np.hypot(0.95 * max(zoom, 0.5), 1.0 * zoom * debris.defocus_um)
-        inside = ((centre_px > -_PAD) & (centre_px < np.array(self.size[::-1]) + _PAD)).all(1)
-        reach = np.minimum(np.ceil(radius * debris.stretch + 4.0 * blur + 2), _PAD - 2)
-        order = np.flatnonzero(inside)
+        inside = ((centre_px > -_PAD) & (centre_px < np.array([width, height]) + _PAD)).all(1)
+        reach = np.minimum(np.ceil(radius * debris.stretch + 4.0 * blur + 1), _PAD - 2)
+        order = np.flatnonzero(inside & rows)
         order = order[np.argsort(reach[order], kind="stable")]
-        for rows in np.array_split(order, 6):
-            if not len(rows):
-                continue
-            corner, x, y = _patches(centre_px[rows], int(reach[rows].max()))
-            patch = _debris_patches(look, debris, rows, x, y, radius[rows], blur[rows])
-            _stamp(image, corner, patch)
+        for chosen in np.array_split(order, min(8, len(order) or 1)):
+            if len(chosen):
+                corner, x, y = _patches(centre_px[chosen], int(reach[chosen].max()))
+                _stamp(layer, corner, _debris_patches(look, debris, chosen, x, y, radius[chosen], blur[chosen]))
+        return layer
 
 
 def _debris_patches(
@@ -215,12 +226,13 @@ def _debris_patches(
     depth = np.minimum(1, (size / (0.9 * soft)) ** 1.2)
     disc = depth / (1 + np.exp(np.clip((r - size) / (0.55 * soft), -20, 20)))
     ring = np.exp(-(((r - size - 1.9 * soft) / (1.1 * soft)) ** 2)) * np.float32(look.dot_ring) * depth
-    strength = debris.strength[rows].astype(np.float32)[:, None, None]
-    kind = debris.kind[rows][:, None, None]
+    kind = debris.kind[rows]
+    # A round cell is a shell more than a disc; a bright grain is a dot turned inside out.
+    tone = np.array([1.0, look.round_cell[1] / look.dot[1], -1.6])[kind]
+    strength = (debris.strength[rows] * tone).astype(np.float32)[:, None, None]
     shell = np.exp(-(((r - size) / (0.9 * soft + 0.4)) ** 2))
-    shape = np.where(kind == ROUND_CELL, 0.45 * disc + 0.8 * shell - ring, disc - ring) * strength
-    colours = np.array([look.dot, look.round_cell, [0.8 * (a + 30) for a in map(abs, look.dot)]], np.float32)
-    return shape[..., None] * colours[debris.kind[rows]][:, None, None, :]
+    is_round = (kind == ROUND_CELL)[:, None, None]
+    return np.where(is_round, 0.45 * disc + 0.8 * shell - ring, disc - ring) * strength
 
 
 def _illumination(rng: np.random.Generator, look: Look, height: int, width: int) -> Image:

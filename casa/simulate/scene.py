@@ -32,10 +32,11 @@ class SceneConfig:
     """What to simulate.
 
     cells_per_frame is the mean number of heads in view, at which ``mix`` (shares of the modes) is drawn.
-    defocus_um : standard deviation of the cells' height over the focal plane. dots (of median radius dot_radius_um),
-    round_cells, bright_grains : particles per frame, ``drifting_share`` of which move. drift_um_s : flow of the whole field. interlaced : the
-    two fields of a frame are half a frame interval apart (upper rows first). time_jitter_s : standard deviation
-    of the frames' times about the nominal ones. missing_share : frames that were captured but have no picture.
+    defocus_um : standard deviation of the cells' height over the focal plane. dots (of median radius
+    dot_radius_um), round_cells, bright_grains : particles per frame, ``drifting_share`` of which move.
+    drift_um_s : flow of the whole field. interlaced : the two fields of a frame are half a frame interval apart
+    (upper rows first). time_jitter_s : standard deviation of the frames' times about the nominal ones.
+    missing_share : frames that were captured but have no picture.
     """
 
     name: str = "custom"
@@ -141,14 +142,18 @@ class Scene:
         self.debris = sample_debris(
             np.random.default_rng(debris_seed),
             tuple(self._area_um),
-            *(round(n * scale) for n in (config.dots, config.round_cells, config.bright_grains)),
-            config.dot_radius_um,
-            config.drifting_share,
-            config.defocus_um,
+            dots=round(config.dots * scale),
+            round_cells=round(config.round_cells * scale),
+            bright=round(config.bright_grains * scale),
+            dot_radius_um=config.dot_radius_um,
+            drifting_share=config.drifting_share,
+            defocus_um=config.defocus_um,
         )
         self._renderer = Renderer(
             config.look, config.width_px, config.height_px, config.um_per_px, config.n_frames, camera_seed
         )
+
+        self._still_debris: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return self.config.n_frames
@@ -221,7 +226,8 @@ class Scene:
 
     def in_view(self, xy_px: FloatArray) -> NDArray[np.bool_]:
         """Whether head centres (…, 2) lie within the frame."""
-        return ((xy_px >= 0) & (xy_px < np.array([self.config.width_px, self.config.height_px]))).all(-1)
+        inside = (xy_px >= 0) & (xy_px < np.array([self.config.width_px, self.config.height_px]))
+        return np.asarray(inside.all(-1))
 
     def _to_view(self, um: FloatArray, t_s: FloatArray | float) -> tuple[FloatArray, NDArray[np.int64]]:
         """Positions (n, m, 2) in um -> frame px, and how many times each has gone round the area (n, m, 2)."""
@@ -246,7 +252,12 @@ class Scene:
             variety=swimmers.variety,
         )
         particles = self._to_view(self.debris.positions_um(t_s)[:, None], at)[0][:, 0]
-        return self._renderer.draw(heads, self.debris, particles)
+        draw = self._renderer.draw_debris
+        if any(self.config.drift_um_s):
+            return self._renderer.draw(heads, [draw(self.debris, particles, np.ones(len(particles), bool))])
+        if self._still_debris is None:
+            self._still_debris = draw(self.debris, particles, ~self.debris.moving)
+        return self._renderer.draw(heads, [self._still_debris, draw(self.debris, particles, self.debris.moving)])
 
 
 def simulate(preset: str | SceneConfig = "default", seed: int = 0, n_frames: int | None = None) -> Scene:
@@ -268,12 +279,17 @@ def simulate(preset: str | SceneConfig = "default", seed: int = 0, n_frames: int
 
 
 def _frame_times(config: SceneConfig, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Times (ns, increasing) and which frames are missing; the first frame is always there."""
+    """Times (ns, increasing) and which frames are missing; the first frame is always there.
+
+    Drawn frame by frame, so that a longer recording begins as a shorter one of the same seed does.
+    """
+    draws = rng.uniform(size=(config.n_frames, 3))
     nominal = np.arange(config.n_frames) / config.fps_hz
-    offset = np.clip(rng.normal(0, 1, config.n_frames), -3, 3) * config.time_jitter_s
+    # Triangular: as good as normal for a camera's clock, and bounded.
+    offset = (draws[:, 0] + draws[:, 1] - 1) * np.sqrt(6) * config.time_jitter_s
     # At least a fifth of an interval apart, as no camera exposes two frames at once.
     times = np.maximum.accumulate(nominal + offset - 0.2 * nominal) + 0.2 * nominal
-    missing = rng.uniform(size=config.n_frames) < config.missing_share
+    missing = draws[:, 2] < config.missing_share
     missing[0] = False
     return np.round((times - times[0]) * 1e9).astype(np.int64), missing
 

@@ -202,13 +202,15 @@ def _heading(
     """Ornstein-Uhlenbeck about a direction that itself turns steadily and diffuses."""
     from scipy.signal import lfilter
 
-    white = rng.standard_normal((2, n_knots))
+    direction = rng.uniform(-np.pi, np.pi)
+    # Drawn in the order of time, so that a longer path begins as a shorter one does.
+    white = rng.standard_normal((n_knots, 2)).T
     keep = np.exp(-HEADING_STEP_S / memory)
     drive = white[0] * noise * np.sqrt(1 - keep**2)
     drive[0] = white[0, 0] * noise
     wander = np.concatenate([[0.0], np.cumsum(white[1, 1:])]) * np.sqrt(2 * diffusion * HEADING_STEP_S)
-    direction = rng.uniform(-np.pi, np.pi) + turn * HEADING_STEP_S * np.arange(n_knots)
-    return direction + np.asarray(lfilter([1.0], [1.0, -keep], drive)) + wander
+    steady = turn * HEADING_STEP_S * np.arange(n_knots)
+    return direction + steady + np.asarray(lfilter([1.0], [1.0, -keep], drive)) + wander
 
 
 def _one(
@@ -230,7 +232,6 @@ def _one(
         "beat_hz": beat,
         "beat_phase_rad": u(0, 2 * np.pi),
         "start_um": (u(0, area_um[0]), u(0, area_um[1])),
-        "heading_rad": _heading(rng, n_knots, turn, noise, memory, diffusion),
         "head_um": (4.1 * np.exp(normal(0, 0.08)), 2.8 * np.exp(normal(0, 0.08))),
         "tail_um": tail,
         "wavelength_um": 0.65 * tail * u(0.85, 1.2),
@@ -242,6 +243,7 @@ def _one(
         "focus_um": (normal(0, defocus_um), abs(normal(0, defocus_um / 3)), u(1.5, 6.0)),
         "vigour": np.exp(normal(0, 0.3)),
         "variety": rng.uniform(size=10),
+        "heading_rad": _heading(rng, n_knots, turn, noise, memory, diffusion),
     }
 
 

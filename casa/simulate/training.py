@@ -40,13 +40,15 @@ def random_training_image(
     image, boxes = frame.image, np.concatenate([centre - half, centre + half], axis=1)
     if rng.uniform() < 0.12:
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
-    return image, boxes
+    return np.asarray(image, np.uint8), boxes
 
 
-def training_images(seed: int, count: int, **size: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+def training_images(
+    seed: int, count: int, width_px: int = 640, height_px: int = 480
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
     """``count`` pictures and boxes, the same for the same seed; picture k does not depend on ``count``."""
     for child in np.random.SeedSequence(seed).spawn(count):
-        yield random_training_image(np.random.default_rng(child), **size)
+        yield random_training_image(np.random.default_rng(child), width_px, height_px)
 
 
 def random_scene(rng: np.random.Generator, kind: str, width_px: int, height_px: int) -> SceneConfig:
