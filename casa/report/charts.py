@@ -129,7 +129,7 @@ def histogram(name: str, unit: str, values: NDArray[np.float64], shades: NDArray
     if bins is None:
         return None
     median = float(np.median(values[np.isfinite(values)]))
-    width, height, left, right, top, bottom = 320.0, 218.0, 36.0, 8.0, 22.0, 40.0
+    width, height, left, right, top, bottom = 320.0, 218.0, 36.0, 14.0, 22.0, 40.0
     n_bins = bins.counts.shape[1]
     end = n_bins * bins.step
     tallest = int(bins.counts.sum(axis=0).max())

@@ -201,6 +201,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
     account, summary = recording.account, recording.summary()
     kinematics, tracks, frames = recording.kinematics(), recording.tracks(), recording.frames()
     timing = measure_timing(frames)
+    separated = bool(np.any(frames["field"]))
     calibrated, scale = calibration is not None, _scale(calibration)
     shades, words = track_words(kinematics, calibrated)
 
@@ -249,7 +250,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "motility": motility,
         "concentration": concentration,
         "notes": quality_notes(
-            source, calibration, account, timing, summary, kinematics, n_tracks, loss_reasons(frames)
+            source, calibration, account, timing, summary, kinematics, n_tracks, loss_reasons(frames), separated
         ),
         "summary_flags": list(summary.flags) if summary is not None else [],
         "who_rows": [(row, _strip(row)) for row in rows],

@@ -239,6 +239,7 @@ def quality_notes(
     kinematics: KinematicsTable,
     n_tracks: int,
     reasons: tuple[str, ...],
+    fields_separated: bool,
 ) -> list[Note]:
     """What a reader must know before trusting the figures: cautions first."""
     notes: list[Note | None] = []
@@ -280,5 +281,5 @@ def quality_notes(
         if summary.jitter_px is not None and (summary.jitter_corrected or summary.jitter_px >= JITTER_SHOWN_PX):
             notes.append(texts.jitter(summary.jitter_px, summary.jitter_corrected))
     if source.interlaced:
-        notes.append(texts.interlaced())
+        notes.append(texts.interlaced(fields_separated))
     return sorted((note for note in notes if note is not None), key=lambda note: not note.caution)

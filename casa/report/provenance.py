@@ -191,15 +191,16 @@ def flat_settings(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             rows += flat_settings(value, f"{name}.")
-        elif isinstance(value, (list, tuple)):
-            rows.append((name, ", ".join(str(part) for part in value)))
         else:
-            rows.append(
-                (
-                    name,
-                    {True: "yes", False: "no", None: "–"}.get(value, str(value))
-                    if isinstance(value, bool | None)
-                    else str(value),
-                )
-            )
+            rows.append((name, _setting_words(value)))
     return rows
+
+
+def _setting_words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_setting_words(part) for part in value) or "–"
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -252,10 +252,18 @@ def jitter(px: float, corrected: bool) -> Note:
     )
 
 
-def interlaced() -> Note:
-    """Two moments in one picture."""
+def interlaced(separated: bool) -> Note:
+    """Two moments in one picture, or parted."""
+    if separated:
+        words = (
+            "Each frame's two fields were analysed as pictures of their own: twice the frame rate, half the lines. "
+            "Frames are counted by field."
+        )
+        return Note("Interlaced source", words, False)
     return Note(
-        "Interlaced source", "The source is interlaced: each picture may hold two moments 1/2 frame apart.", False
+        "Interlaced source",
+        "The source is interlaced and its fields were not separated: each picture holds two moments, half a frame "
+        "interval apart, so positions and VCL are less sure.",
     )
 
 

@@ -84,6 +84,8 @@ class Case:
     failed: int = 0
     timestamps: str = "pts"
     with_summary: bool = True
+    interlaced: bool = False
+    fields: int = 1
 
 
 def kinematics_of(case: Case) -> KinematicsTable:
@@ -136,7 +138,7 @@ def summary_of(case: Case, kinematics: KinematicsTable) -> Summary:
 def make(path: Path, case: Case) -> Path:
     rng = np.random.default_rng(5)
     start = rng.uniform(60, 180, (case.n_sperm, 2))
-    source = SourceInfo(case.uri, WIDTH, HEIGHT, case.fps_hz, case.n_frames, case.timestamps)
+    source = SourceInfo(case.uri, WIDTH, HEIGHT, case.fps_hz, case.n_frames, case.timestamps, case.interlaced)
     recorder = Recorder(path)
     recorder.open(
         {
@@ -315,6 +317,12 @@ def test_a_simulated_field_is_never_taken_for_a_sample(tmp_path, calibrated):
     _, page = report_of(tmp_path, Case(timestamps="simulated", n_frames=60))
     assert "No sample was analysed" in page.text
     assert "No sample was analysed" not in calibrated[2].text
+
+
+@pytest.mark.parametrize(("fields", "words"), [(1, "were not separated"), (2, "pictures of their own")])
+def test_an_interlaced_source_says_what_became_of_its_fields(tmp_path, fields, words):
+    _, page = report_of(tmp_path, Case(interlaced=True, fields=fields, n_frames=60))
+    assert words in page.text
 
 
 def test_hostile_names_stay_words(tmp_path):
