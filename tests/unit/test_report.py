@@ -173,8 +173,9 @@ def make(path: Path, case: Case) -> Path:
             )
         )
         failed = index >= case.n_frames - case.failed
+        frame, field = divmod(index, case.fields)
         recorder.frame(
-            index, 0, t_ns, FrameStatus.FAILED if failed else FrameStatus.PROCESSED, "torn" if failed else ""
+            frame, field, t_ns, FrameStatus.FAILED if failed else FrameStatus.PROCESSED, "torn" if failed else ""
         )
     kinematics = kinematics_of(case)
     if case.n_sperm:
