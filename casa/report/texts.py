@@ -55,8 +55,8 @@ STATUS = {
     ),
     "recovered": (
         "Recovered",
-        "The session was killed and this recording was rebuilt from its journal. What was recorded in the last "
-        "second before may be missing, and so may the kinematics of sperm that were in view then.",
+        "The session was killed and this recording was rebuilt from its journal. It describes only the part that was "
+        "analysed, and the last second of that may be missing.",
     ),
 }
 

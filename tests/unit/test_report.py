@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import asdict, dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,7 @@ from casa.cli.report import report as report_command
 from casa.config import Config
 from casa.errors import CasaError, InputError
 from casa.record import Recorder, Recording
+from casa.record.recovery import recover
 from casa.report import write_report
 from casa.types import (
     Calibration,
@@ -135,7 +137,8 @@ def summary_of(case: Case, kinematics: KinematicsTable) -> Summary:
     )
 
 
-def make(path: Path, case: Case) -> Path:
+def make(path: Path, case: Case, killed_copy: Path | None = None) -> Path:
+    """Record ``case``; ``killed_copy`` gets what would be left, had the session been killed after its last frame."""
     rng = np.random.default_rng(5)
     start = rng.uniform(60, 180, (case.n_sperm, 2))
     source = SourceInfo(case.uri, WIDTH, HEIGHT, case.fps_hz, case.n_frames, case.timestamps, case.interlaced)
@@ -177,6 +180,9 @@ def make(path: Path, case: Case) -> Path:
         recorder.frame(
             frame, field, t_ns, FrameStatus.FAILED if failed else FrameStatus.PROCESSED, "torn" if failed else ""
         )
+    if killed_copy is not None:
+        for suffix in (".h5.journal", ".h5.partial"):
+            shutil.copy(path.with_suffix(suffix), killed_copy.with_suffix(suffix))
     kinematics = kinematics_of(case)
     if case.n_sperm:
         recorder.kinematics(kinematics)
@@ -273,6 +279,26 @@ def test_a_recording_that_is_not_whole_is_shouted(tmp_path, status):
     assert status.upper() in page.text
     assert 'role="alert"' in source
     assert "Of 90 frames 3 failed" in page.text
+
+
+def test_a_recovered_recording_is_shouted(tmp_path):
+    killed = tmp_path / "killed.h5"
+    make(tmp_path / "run.h5", Case(), killed)
+    recover(killed)
+    write_report(killed, tmp_path / "report.html")
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "RECOVERED, INTERRUPTED" in Page(source).text
+    assert 'role="alert"' in source
+    assert "not known: the recording ended before its summary was written" in Page(source).text
+
+
+def test_an_unfinished_recording_is_shouted(tmp_path):
+    killed = tmp_path / "killed.h5"
+    make(tmp_path / "run.h5", Case(), killed)
+    write_report(killed.with_suffix(".h5.partial"), tmp_path / "report.html")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "UNFINISHED" in page.text
+    assert "casa recover" in page.text
 
 
 def test_a_whole_recording_is_not_shouted(calibrated):
