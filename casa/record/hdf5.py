@@ -24,6 +24,7 @@ COMMITTED = "committed_rows"
 
 _CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256}
 _PNG_CHUNK_BYTES = 1 << 18
+_CACHE_BYTES_PER_DATASET = 1 << 19  # one of the largest chunks fits; there are about fifty datasets
 
 
 def json_text(value: Any) -> str:
@@ -60,14 +61,16 @@ class TableFile:
         self._waiting_rows = dict.fromkeys(TABLES, 0)
         self._rows = dict.fromkeys(TABLES, 0)
         self._png_end = 0
-        self._file = h5py.File(path, "x", libver="latest" if live else ("v110", "v110"), locking="best-effort")
+        # kept open: HDF5 writes what it holds of a dataset when that is closed, where an error could not be caught
+        self._datasets: dict[str, Any] = {}
+        self._file = _create(path, live=live)
         try:
             self._file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION, **attributes})
             packing = {} if live else {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
             for name, row in TABLES.items():
                 for column in row.names or ():
                     base, shape = row[column].subdtype or (row[column], ())
-                    self._file.create_dataset(
+                    self._datasets[f"{name}/{column}"] = self._file.create_dataset(
                         f"{name}/{column}",
                         (0, *shape),
                         maxshape=(None, *shape),
@@ -76,14 +79,15 @@ class TableFile:
                         **packing,
                         **({} if live else {"shuffle": base.itemsize > 1 and base.kind != "S"}),
                     )
-            self._file.create_dataset(
+            self._datasets[PNG_BYTES] = self._file.create_dataset(
                 PNG_BYTES, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES,), dtype="u1", fletcher32=not live
             )
             if live:
-                self._file.create_dataset(COMMITTED, data=np.zeros(len(TABLES), "<i8"))
+                self._datasets[COMMITTED] = self._file.create_dataset(COMMITTED, data=np.zeros(len(TABLES), "<i8"))
                 self._file.swmr_mode = True
         except BaseException:
             self.abandon()
+            path.unlink(missing_ok=True)
             raise
 
     def add(self, table: str, rows: bytes) -> None:
@@ -106,8 +110,7 @@ class TableFile:
         if self._live:
             # data before the counts that vouch for it: a reader may look between the two
             self._file.flush()
-            counts: Any = self._file[COMMITTED]
-            counts[...] = list(self._rows.values())
+            self._datasets[COMMITTED][...] = list(self._rows.values())
             self._file.flush()
 
     def set_attributes(self, attributes: dict[str, Any]) -> None:
@@ -117,6 +120,8 @@ class TableFile:
     def close(self) -> None:
         """Flush and close."""
         self.flush()
+        self._file.flush()
+        self._datasets.clear()
         self._file.close()
 
     def abandon(self) -> None:
@@ -133,6 +138,7 @@ class TableFile:
                 os.dup2(null, self._file.id.get_vfd_handle())
             finally:
                 os.close(null)
+            self._datasets.clear()
             self._file.close()
         except (OSError, RuntimeError, ValueError):
             pass
@@ -152,7 +158,23 @@ class TableFile:
         self._waiting_rows[table] = len(batch) - n
 
     def _append(self, name: str, values: NDArray[Any], start: int) -> None:
-        _replace_from(self._file[name], start, values)
+        _replace_from(self._datasets[name], start, values)
+
+
+def _create(path: Path, *, live: bool) -> h5py.File:
+    if path.exists():
+        raise FileExistsError(f"{path} exists")
+    try:
+        return h5py.File(
+            path,
+            "x",
+            libver="latest" if live else ("v110", "v110"),
+            locking="best-effort",
+            rdcc_nbytes=_CACHE_BYTES_PER_DATASET,
+        )
+    except (OSError, RuntimeError):
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _replace_from(dataset: Any, start: int, values: NDArray[Any]) -> None:

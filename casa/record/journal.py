@@ -149,7 +149,7 @@ def read_journal(path: Path, damage: JournalDamage) -> Iterator[tuple[Kind, byte
     with stream:
         size = os.fstat(stream.fileno()).st_size
         magic = stream.read(len(MAGIC))
-        if not magic or magic != MAGIC[: len(magic)]:
+        if magic != MAGIC[: len(magic)]:
             raise InputError(f"{path}: is no journal of a recording; nothing can be recovered from it")
         if len(magic) < len(MAGIC):
             damage.torn_bytes = len(magic)

@@ -115,6 +115,8 @@ def pack(
                     frames.end(rows)
                 elif kind is not Kind.KINEMATICS:
                     frames.see(rows)
+        if not packed.recording_id and not any(packed.rows.values()):
+            raise InputError(f"{journal}: holds nothing that could be recovered; delete it")
         packed.finished = bool(closing)
         if not closing:
             for row in frames.rest():
