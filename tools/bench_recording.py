@@ -1,4 +1,4 @@
-"""What recording costs: processor time a frame, bytes a frame, memory; 40 tracks a frame and a picture every 500 frames.
+"""What recording costs: processor time, bytes and memory, for 40 tracks a frame and a picture every 500 frames.
 
 ``python tools/bench_recording.py [--frames 20000]`` prints one JSON object. "write" is the time in the recorder while
 the session runs, "pack" what the end of the session takes, both as processor time of one core.
