@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from casa.errors import CasaError, InputError
+from casa.errors import InputError
 from casa.resources import resource_dir
 
 MANIFEST = "manifest.toml"
@@ -90,13 +90,13 @@ def check_sum(path: Path, expected_sha256: str) -> str:
 
     Raises
     ------
-    CasaError : it is another.
+    InputError : it is missing, or another.
     """
     if not path.is_file():
-        raise CasaError(f"{path}: the weights are missing; install casa-engine again, or train with casa train")
+        raise InputError(f"{path}: the weights are missing; install casa-engine again, or train with casa train")
     actual = file_sha256(path)
     if actual != expected_sha256:
-        raise CasaError(
+        raise InputError(
             f"{path}: sha256 is {actual[:12]}…, the manifest says {expected_sha256[:12]}…; the file is damaged or "
             "not the published one: put it back, or name the file by another path to use it unchecked"
         )
@@ -108,8 +108,7 @@ def resolve_weights(name_or_path: str, kinds: tuple[str, ...]) -> Weights:
 
     Raises
     ------
-    InputError : no such name or file, or not of one of these kinds.
-    CasaError : the file is not the one its manifest describes.
+    InputError : no such name or file, not of one of these kinds, or not the file its manifest describes.
     """
     suffixes = {"onnx": ".onnx", "state": ".pt", "ir": ".xml"}
     path = Path(name_or_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from running import encode
 
-from casa.simulate import simulate
+from casa.simulate.scene import simulate
 
 
 @pytest.fixture(scope="session")

@@ -231,7 +231,7 @@ def test_after_sigkill_recover_gives_back_all_but_the_last_second(simulated_vide
 def test_a_full_disk_is_one_line_and_what_was_written_can_be_recovered(simulated_video, tmp_path: Path):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000));"
         "from casa.cli.main import main; main()"
     )
     done = subprocess.run(
@@ -242,4 +242,4 @@ def test_a_full_disk_is_one_line_and_what_was_written_can_be_recovered(simulated
     recovered = casa("recover", "run.h5", cwd=tmp_path)
     assert recovered.returncode == 0, recovered.stderr
     with Recording(tmp_path / "run.h5") as recording:
-        assert len(recording.frames()["frame"]) > 50
+        assert len(recording.frames()["frame"]) > 100
