@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,17 +201,16 @@ def _heading(
     rng: np.random.Generator, n_knots: int, turn: float, noise: float, memory: float, diffusion: float
 ) -> FloatArray:
     """Ornstein-Uhlenbeck about a direction that itself turns steadily and diffuses."""
-    from scipy.signal import lfilter
-
     direction = rng.uniform(-np.pi, np.pi)
     # Drawn in the order of time, so that a longer path begins as a shorter one does.
     white = rng.standard_normal((n_knots, 2)).T
-    keep = np.exp(-HEADING_STEP_S / memory)
+    keep = float(np.exp(-HEADING_STEP_S / memory))
     drive = white[0] * noise * np.sqrt(1 - keep**2)
     drive[0] = white[0, 0] * noise
+    noise_path = list(accumulate(drive.tolist(), lambda before, push: keep * before + push))
     wander = np.concatenate([[0.0], np.cumsum(white[1, 1:])]) * np.sqrt(2 * diffusion * HEADING_STEP_S)
     steady = turn * HEADING_STEP_S * np.arange(n_knots)
-    return direction + steady + np.asarray(lfilter([1.0], [1.0, -keep], drive)) + wander
+    return direction + steady + np.array(noise_path) + wander
 
 
 def _one(
