@@ -142,8 +142,8 @@ class KinematicsConfig(Section):
     )
     grade_window_s: Positive = 1.0
     min_duration_s: Positive = Field(default=0.5, description="tracks seen for less are measured but not graded")
-    jitter_px: float | Literal["auto"] = Field(
-        default="auto", description="localisation jitter (sd per axis) to correct for"
+    jitter_px: NonNegative | Literal["auto"] = Field(
+        default="auto", description="localisation jitter (sd per axis) to correct for; auto: as estimated; 0: none"
     )
     drift: bool = Field(default=False, description="remove the drift of the whole field")
     immotile_vap_um_s: Positive = Field(

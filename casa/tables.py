@@ -64,6 +64,17 @@ def read_columns(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[np.
     return columns
 
 
+def read_text_column(path: Path, name: str) -> NDArray[np.str_] | None:
+    """A text column of a CSV that ``read_columns`` has accepted, cell by cell; None where there is none."""
+    with _open_text(path, "r") as stream:
+        lines = [line for line in stream.read().splitlines() if line.strip()]
+    names = [cell.strip() for cell in lines[0].split(",")]
+    if name not in names:
+        return None
+    at = names.index(name)
+    return np.array([line.split(",")[at].strip() for line in lines[1:]], dtype=np.str_)
+
+
 def _times_ns(path: Path, columns: dict[str, NDArray[np.float64]], fps_hz: float | None) -> NDArray[np.int64]:
     """Times of the rows: the table's own ``t_s`` column, or frame / fps."""
     if "t_s" in columns:

@@ -55,8 +55,8 @@ def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: fl
     n = int(position[-1]) + 1
     degree = min(3, len(xy) // 8 + 1)
     centre, scale = (t_s[0] + t_s[-1]) / 2, max((t_s[-1] - t_s[0]) / 2, 1e-12)
-    trend_basis = np.vander((t_s - centre) / scale, degree + 1)
-    trend = np.asarray(trend_basis @ np.linalg.lstsq(trend_basis, xy, rcond=None)[0], np.float64)
+    basis = np.vander((t_s - centre) / scale, degree + 1)
+    trend = basis @ np.linalg.solve(basis.T @ basis, basis.T @ xy)
     rest = xy - trend
     if n != len(xy):
         at = np.arange(n)

@@ -6,7 +6,7 @@ Pure functions of arrays; this module knows nothing of tracks, calibrations or n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -50,6 +50,16 @@ class PathSums:
                 self.riser_max = max(self.riser_max, other.riser_max)
             else:
                 setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+
+    def scaled(self, factor: float) -> PathSums:
+        """The sums of the same path in another unit."""
+        return replace(
+            self,
+            curve_length=self.curve_length * factor,
+            average_length=self.average_length * factor,
+            riser_sum=self.riser_sum * factor,
+            riser_max=self.riser_max * factor,
+        )
 
     def rate_hz(self) -> float:
         """Sampling rate over the steps that are no gaps."""

@@ -87,26 +87,30 @@ def measure_piece(
         return 0
 
     window_s = config.average_window_ms / 1e3
-    scale = None
-    if calibration is not None:
-        scale = np.array([calibration.um_per_px_x, calibration.um_per_px_y])
+    scale = None if calibration is None else np.array([calibration.um_per_px_x, calibration.um_per_px_y])
+    square = scale is not None and scale[0] == scale[1]
     px, um = PathSums(), PathSums()
     for (first, stop), edges in zip(runs, windows, strict=True):
         if stop - first < 2:
             continue
         times, xy, missed = t_s[first:stop], path[first:stop], gap[first : stop - 1]
-        px.add(measure_path(times, xy, missed, average_path(times, xy, window_s), window_s))
+        mean = average_path(times, xy, window_s)
+        px.add(measure_path(times, xy, missed, mean, window_s))
         if scale is None:
             continue
-        mean_um = average_path(times, xy * scale, window_s)
-        um.add(measure_path(times, xy * scale, missed, mean_um, window_s))
-        quiet_um = quiet[first:stop] * scale
-        quiet_mean_um = mean_um if path is quiet else average_path(times, quiet_um, window_s)
-        sums.seconds_by_grade += time_by_grade(times, xy * scale, quiet_um, quiet_mean_um, edges, limits_of(config))
+        if not square:
+            um.add(measure_path(times, xy * scale, missed, mean * scale, window_s))
+        still = quiet[first:stop]
+        still_mean = mean if path is quiet else average_path(times, still, window_s)
+        sums.seconds_by_grade += time_by_grade(
+            times, xy * scale, still * scale, still_mean * scale, edges, limits_of(config)
+        )
     t_s, path, gap = t_s[: end + 1], path[: end + 1], gap[:end]
     add_gaps(px, t_s, path, gap)
     sums.px.add(px)
-    if scale is not None:
+    if square and scale is not None:
+        sums.um.add(px.scaled(float(scale[0])))
+    elif scale is not None:
         add_gaps(um, t_s, path * scale, gap)
         sums.um.add(um)
     return end
