@@ -55,12 +55,13 @@ def run_casa(task: dict[str, Any]) -> dict[str, Any]:
 def run_ultralytics(task: dict[str, Any]) -> dict[str, Any]:
     """``model.track()`` with ByteTrack over the clip, streaming, the same weights; one pass to warm up first."""
     from casa.config import Config
-    from casa.detect import write_ultralytics_checkpoint
+    from casa.detect.network import write_ultralytics_checkpoint
+    from casa.detect.weights import resolve_weights
 
     config = Config.model_validate(task["config"])
     checkpoint = Path(task["folder"]) / "peer.pt"
     if not checkpoint.is_file():
-        write_ultralytics_checkpoint(checkpoint, config.detect)
+        write_ultralytics_checkpoint(resolve_weights(config.detect.weights, ("state",)).path, checkpoint)
     from ultralytics import YOLO
 
     model = YOLO(str(checkpoint), task="detect")

@@ -190,8 +190,10 @@ def _print_field(result: dict[str, Any]) -> None:
         print(f"{name}: " + ", ".join(f"{key} {_cell(value)}" for key, value in result[name].items()))
     tracks = result["chain"]["tracks"]
     print("tracks: " + ", ".join(f"{key} {_cell(value)}" for key, value in tracks.items()))
-    jitter, concentration = result["jitter_px"], result["concentration"]
-    print(f"jitter: true {_cell(jitter['true'])} px, estimated {_cell(jitter['estimated'])} px")
+    localisation = result["chain"]["localisation"]
+    print("localisation: " + ", ".join(f"{key} {_cell(value)}" for key, value in localisation.items()))
+    print(f"jitter as estimated: {_cell(result['jitter_px_estimated'])} px")
+    concentration = result["concentration"]
     print(
         f"concentration: found {_cell(concentration['found_m_per_ml'])}, true {_cell(concentration['true_m_per_ml'])} "
         f"M/mL, error {_cell(concentration['error_percent'])} %"

@@ -73,6 +73,49 @@ def match_tracks(truth: TrackTable, found: TrackTable, match_px: float) -> Track
     return TrackMatches(found_id, truth_id, purity, first, last)
 
 
+def localisation_px(truth: TrackTable, found: TrackTable, matches: TrackMatches, match_px: float) -> dict[str, float]:
+    """How measured centres lie about the true ones, px per axis, over the tracks that follow one cell.
+
+    Returns
+    -------
+    dict : ``offset_x_px``, ``offset_y_px``, the mean; ``between_cells_px``, sd of each track's own mean about it (no
+        speed suffers from it); ``within_track_px``, sd about the track's own mean; and of that ``white_px``, the
+        part that is new in every frame (sd of the change from frame to frame / sqrt 2), which jitter correction
+        can take out, and ``wander_px``, the rest, which looks like swimming. Rows further than ``match_px`` from
+        the track's cell are on something else: they are left out, and ``astray_percent`` tells how many they are.
+    """
+    cell = dict(zip(matches.found_id[matches.purity >= MIN_PURITY].tolist(),
+                    matches.truth_id[matches.purity >= MIN_PURITY].tolist(), strict=True))  # fmt: skip
+    rows = found.select(~found.predicted & np.isin(found.track_id, list(cell)))
+    place = {
+        key: row
+        for row, key in enumerate(zip(truth.track_id.tolist(), truth.frame.tolist(), truth.field.tolist(), strict=True))
+    }
+    keys = zip(rows.track_id.tolist(), rows.frame.tolist(), rows.field.tolist(), strict=True)
+    at = np.array([place.get((cell[track], frame, field), -1) for track, frame, field in keys], np.int64)
+    rows, at = rows.select(at >= 0), at[at >= 0]
+    names = ("offset_x_px", "offset_y_px", "between_cells_px", "within_track_px", "white_px", "wander_px",
+             "astray_percent")  # fmt: skip
+    if len(rows) == 0:
+        return dict.fromkeys(names, float("nan"))
+    offset = np.stack([rows.x_measured_px - truth.x_measured_px[at], rows.y_measured_px - truth.y_measured_px[at]], 1)
+    near = np.hypot(*offset.T) <= match_px
+    astray_percent = 100 * float(np.mean(~near))
+    rows, offset = rows.select(near), offset[near]
+    order = np.lexsort((rows.t_ns, rows.track_id))
+    offset, track, frame = offset[order], rows.track_id[order], rows.frame[order]
+    _, inverse, count = np.unique(track, return_inverse=True, return_counts=True)
+    mean = np.stack([np.bincount(inverse, offset[:, axis]) / count for axis in (0, 1)], axis=1)
+    next_frame = (np.diff(track) == 0) & (np.diff(frame) <= 1)
+    white = float(np.diff(offset, axis=0)[next_frame].std() / np.sqrt(2)) if next_frame.any() else float("nan")
+    within = float((offset - mean[inverse]).std())
+    between = float((mean[inverse] - offset.mean(axis=0)).std())
+    wander = float(np.sqrt(max(within**2 - white**2, 0.0)))
+    return dict(
+        zip(names, (*offset.mean(axis=0).tolist(), between, within, white, wander, astray_percent), strict=True)
+    )
+
+
 def error_figures(found: FloatArray, true: FloatArray, weight: FloatArray, relative: bool) -> dict[str, float | int]:
     """Errors of n measurements.
 
@@ -186,7 +229,8 @@ def field_scores(
 
     Returns
     -------
-    dict : ``tracks`` (how many there are and what became of them), ``errors`` (`kinematics_errors`), ``grades``
+    dict : ``tracks`` (how many there are and what became of them), ``localisation`` (`localisation_px`),
+        ``errors`` (`kinematics_errors`), ``grades``
         (`grade_agreement`), ``motility_percent`` of found tracks and of the truth over the same cells.
     """
     matches = match_tracks(truth, found, match_px)
@@ -210,6 +254,7 @@ def field_scores(
             "of_no_cell_time_percent": 100 * float(false_rows.duration_s.sum()) / time_s if time_s else float("nan"),
             "time_covered_percent": 100 * float(rows.duration_s.sum()) / true_time_s if true_time_s else float("nan"),
         },
+        "localisation": localisation_px(truth, found, matches, match_px),
         "errors": kinematics_errors(rows.select(judged), true.select(judged)),
         "grades": grade_agreement(rows, true),
         "motility_percent": {

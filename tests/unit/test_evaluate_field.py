@@ -7,7 +7,7 @@ import pytest
 
 from casa.bench.field import truth_over
 from casa.config import KinematicsConfig
-from casa.evaluate.field import error_figures, field_scores, grade_agreement, match_tracks
+from casa.evaluate.field import error_figures, field_scores, grade_agreement, localisation_px, match_tracks
 from casa.kinematics import analyse_tracks
 from casa.simulate.scene import Scene, SceneConfig
 from casa.types import KinematicsTable, TrackTable
@@ -57,6 +57,24 @@ def test_error_figures_of_known_numbers():
     assert figures["median_percent"] == pytest.approx(5.0)
     assert error_figures(found, true, np.ones(4), relative=False)["median_um_s"] == pytest.approx(5.0)
     assert error_figures(found[3:], true[3:], np.ones(1), relative=True) == {"n": 0}
+
+
+def test_localisation_is_parted_into_what_jitter_correction_can_and_cannot_take_out():
+    random = np.random.default_rng(2)
+    rows = [(f, cell, 1000.0 * cell, 50.0 + f) for f in range(400) for cell in range(1, 9)]
+    truth = track_table(rows)
+    cell = truth.track_id
+    swing = 1.5 * np.sin(2 * np.pi * truth.frame / 100.0)
+    x = truth.cx_px + 0.8 + np.where(cell % 2, 0.5, -0.5) + swing + random.normal(0, 0.4, len(cell))
+    x[:40] += 100
+    y = truth.cy_px + random.normal(0, 0.4, len(cell))
+    found = TrackTable(**(truth.columns() | {"x_measured_px": x, "y_measured_px": y}))
+    figures = localisation_px(truth, found, match_tracks(truth, found, 7.5), 7.5)
+    assert figures["offset_x_px"] == pytest.approx(0.8, abs=0.05)
+    assert figures["between_cells_px"] == pytest.approx(0.5 / np.sqrt(2), abs=0.03)
+    assert figures["white_px"] == pytest.approx(0.4, abs=0.03)
+    assert figures["wander_px"] == pytest.approx(1.5 / 2, abs=0.05)  # of a sine in one of two axes
+    assert figures["astray_percent"] == pytest.approx(100 * 40 / 3200)
 
 
 def small_scene(**changes: object) -> Scene:
