@@ -16,7 +16,7 @@ from casa.config import KinematicsConfig
 from casa.kinematics.buffers import TrackBuffers
 from casa.kinematics.drift import DriftPath, common_velocity
 from casa.kinematics.grade import motility_percent
-from casa.kinematics.jitter import LONG_STRETCH, SHORT_STRETCH, noise_floor_px2
+from casa.kinematics.jitter import LONG_STRETCH, SHORT_STRETCH, jitter_of_track, noise_floor_px2
 from casa.kinematics.rows import Piece, TrackSums, measure_piece, row_of, table_of
 from casa.types import Calibration, KinematicsFlag, KinematicsTable, Summary, Tracks
 
@@ -29,8 +29,6 @@ _DRIFT_SPREAD_PX_S = 10.0
 #: Noise floors kept for the estimate of the jitter: the newest ones.
 _FLOORS_KEPT = 512
 _MIN_FLOORS = 3
-#: Which quantile over the floors is the field's: a little below the middle, for beats can only raise a floor.
-_FLOOR_OF_FIELD = 0.4
 #: A track not seen for so long at the end of an epoch has ended, or is in a gap.
 _STILL_SEEN_S = 0.1
 
@@ -154,7 +152,7 @@ class KinematicsAccumulator:
             if alike:
                 self._floors = np.concatenate([self._floors, noise_floor_px2(np.array(alike))])[-_FLOORS_KEPT:]
         enough = len(self._floors) >= _MIN_FLOORS
-        self._jitter_px.append(float(np.sqrt(np.quantile(self._floors, _FLOOR_OF_FIELD))) if enough else np.nan)
+        self._jitter_px.append(float(np.sqrt(np.median(self._floors))) if enough else np.nan)
 
     def _jitter_now(self) -> float:
         return self._jitter_px[-1] if self._jitter_px else np.nan
@@ -182,7 +180,7 @@ class KinematicsAccumulator:
         epoch = min(self._epoch_of(int(t_ns[-1])), len(self._jitter_px) - 1)
         estimated = self._jitter_px[epoch] if epoch >= 0 else np.nan
         told = config.jitter_px
-        jitter_px = float(np.nan_to_num(estimated)) if told in ("auto", 0) else float(told)
+        jitter_px = jitter_of_track(index, xy, estimated) if told in ("auto", 0) else float(told)
         piece = Piece(index, t_ns, xy, jitter_px, correct=told != 0)
         end = measure_piece(sums, piece, config, self._calibration, last)
         self._buffers.drop_before(slot, end)

@@ -7,6 +7,8 @@ whereas swimming is slow and a beat is a line with a harmonic or two. Both funct
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.fft import dct, idct
 
@@ -16,9 +18,12 @@ from casa.types import FloatArray, IntArray
 #: Samples of the stretches in which the noise floor is looked for; the shorter where there is no longer one.
 LONG_STRETCH, SHORT_STRETCH = 64, 32
 #: Which quantile over the frequencies of a stretch is taken for the floor, and what part of the mean power it is in
-#: white noise (chi-squared with 4 degrees of freedom: two axes, real and imaginary part).
+#: white noise on average, by length of the stretch. Chi-squared with 4 degrees of freedom (two axes, real and imaginary
+#: part) has 0.618; with the few frequencies of a stretch, next ones alike under a Hann window, simulation gives these.
 _FLOOR_QUANTILE = 0.35
-_FLOOR_OF_MEAN = 0.6175
+_FLOOR_OF_MEAN = {LONG_STRETCH: 0.6465, SHORT_STRETCH: 0.674}
+#: The field's value counts like so many stretches of a track's own.
+_FIELD_WEIGHT = 0.3
 #: A band is kept where its power exceeds the jitter's by this many of the jitter's standard deviations; beside such a
 #: band, which leaks into it, fewer will do.
 _SIGNIFICANT, _SIGNIFICANT_BESIDE = 3.0, 1.0
@@ -47,7 +52,34 @@ def noise_floor_px2(stretches: FloatArray) -> FloatArray:
     window = np.hanning(n + 2)[1:-1]
     power = np.abs(np.fft.rfft(flat * window[:, None], axis=1)) ** 2 / (window**2).sum()
     high = power[:, n // 8 : n // 2].mean(axis=2)
-    return np.quantile(high, _FLOOR_QUANTILE, axis=1) / _FLOOR_OF_MEAN
+    return np.quantile(high, _FLOOR_QUANTILE, axis=1) / _FLOOR_OF_MEAN[n]
+
+
+def jitter_of_track(index: IntArray, xy: FloatArray, field_px: float) -> float:
+    """Sd per axis of the jitter of one track, px: its own noise floor, drawn towards the field's.
+
+    Parameters
+    ----------
+    index : (n,) picture numbers. xy : (n, 2) positions, px. field_px : of the whole field, NaN where unknown.
+
+    Heads out of focus or at the rim are found less exactly than others. A track without a stretch long enough gets
+    the field's value; one with k stretches its own with weight k / (k + 0.3), which is how little such a floor scatters
+    beside how much tracks differ.
+    """
+    cuts = np.flatnonzero(np.diff(index) != usual_step(index)) + 1
+    edges = [0, *cuts.tolist(), len(index)]
+    runs = [xy[first:stop] for first, stop in pairwise(edges)]
+    for length in (LONG_STRETCH, SHORT_STRETCH):
+        stretches = [run[: len(run) // length * length].reshape(-1, length, 2) for run in runs if len(run) >= length]
+        if not stretches:
+            continue
+        floors = noise_floor_px2(np.concatenate(stretches))
+        own_px = float(np.sqrt(floors.mean()))
+        if not np.isfinite(field_px) or field_px <= 0 or own_px <= 0:
+            return own_px
+        weight = len(floors) / (len(floors) + _FIELD_WEIGHT)
+        return float(np.exp(weight * np.log(own_px) + (1 - weight) * np.log(field_px)))
+    return float(np.nan_to_num(field_px))
 
 
 def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, sigma_px: float) -> FloatArray:
