@@ -23,7 +23,9 @@ from casa.types import KinematicsTable, Summary
 COMMITTED = "committed_rows"
 
 _CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256}
-_PNG_CHUNK_BYTES = 1 << 18
+#: Smaller where nothing is compressed: a short session should not need room for chunks it never fills.
+_LIVE_CHUNK_ROWS = {"frames": 256, "detections": 2048, "tracks": 2048, "kinematics": 64, "pictures": 64}
+_PNG_CHUNK_BYTES = {False: 1 << 18, True: 1 << 16}  # by whether the file is live
 _CACHE_BYTES_PER_DATASET = 1 << 19  # one of the largest chunks fits; there are about fifty datasets
 
 
@@ -57,6 +59,7 @@ class TableFile:
 
     def __init__(self, path: Path, attributes: dict[str, Any], *, live: bool) -> None:
         self._live = live
+        self._chunk_rows = _LIVE_CHUNK_ROWS if live else _CHUNK_ROWS
         self._waiting: dict[str, list[bytes]] = {name: [] for name in TABLES}
         self._waiting_rows = dict.fromkeys(TABLES, 0)
         self._rows = dict.fromkeys(TABLES, 0)
@@ -74,13 +77,13 @@ class TableFile:
                         f"{name}/{column}",
                         (0, *shape),
                         maxshape=(None, *shape),
-                        chunks=(_CHUNK_ROWS[name], *shape),
+                        chunks=(self._chunk_rows[name], *shape),
                         dtype=h5py.string_dtype("utf-8", base.itemsize) if base.kind == "S" else base,
                         **packing,
                         **({} if live else {"shuffle": base.itemsize > 1 and base.kind != "S"}),
                     )
             self._datasets[PNG_BYTES] = self._file.create_dataset(
-                PNG_BYTES, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES,), dtype="u1", fletcher32=not live
+                PNG_BYTES, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES[live],), dtype="u1", fletcher32=not live
             )
             if live:
                 self._datasets[COMMITTED] = self._file.create_dataset(COMMITTED, data=np.zeros(len(TABLES), "<i8"))
