@@ -15,6 +15,7 @@ from typing import Any
 
 import av.error
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from casa.config import SourceConfig
@@ -77,7 +78,7 @@ class VideoSource(Closing):
         if config.fps_hz is None and avi:
             check_avi_rate(path)
         self._strict, self._reordered, frames = self._first_frames()
-        self._shape = _image_of(frames[0][1]).shape
+        self._shape = _image_of(frames[0][1], VideoReformatter()).shape
         # An AVI file holds a rate and no times; what FFmpeg makes up for reordered frames is not even in order.
         ticks = [ticks for ticks, _ in frames]
         has_times = any(t is not None for t in ticks) and not (avi and self._reordered)
@@ -126,7 +127,9 @@ class VideoSource(Closing):
             str(self._path), self._time_base, self._interval, self._use_timestamps
         )
         corrected_before, found = self.corrected_times, 0
-        images = ((ticks, self._image(frame)) for ticks, frame in decode(self._path, self._strict, self._reordered))
+        reformatter = VideoReformatter()
+        decoded = decode(self._path, self._strict, self._reordered)
+        images = ((ticks, self._image(frame, reformatter)) for ticks, frame in decoded)
         for t_ns, image in timeline.place(images):
             self.corrected_times = corrected_before + timeline.corrected
             yield found, t_ns, image
@@ -157,10 +160,10 @@ class VideoSource(Closing):
         for field, picture in enumerate(fields):
             yield _item(index, t_ns + field * half_ns, picture, field)
 
-    def _image(self, frame: Any) -> NDArray[Any] | Lost:
+    def _image(self, frame: Any, reformatter: VideoReformatter) -> NDArray[Any] | Lost:
         if isinstance(frame, Lost):
             return frame
-        image = _image_of(frame)
+        image = _image_of(frame, reformatter)
         if image.shape != self._shape:
             return Lost(
                 f"it is {frame.width}x{frame.height} px where the first frame is {self._shape[1]}x{self._shape[0]}"
@@ -239,11 +242,12 @@ def _item(index: int, t_ns: int, image: NDArray[Any] | Lost, field: int) -> Fram
     return Frame(index, t_ns, image, field)
 
 
-def _image_of(frame: Any) -> NDArray[Any]:
+def _image_of(frame: Any, reformatter: VideoReformatter) -> NDArray[Any]:
     """A decoded frame as RGB or gray, see `VideoSource`."""
     name = frame.format.name
     if name.startswith("gray") and "f" not in name:
-        image = frame.to_ndarray(format="gray" if name == "gray" else "gray16le")
+        wanted = "gray" if name == "gray" else "gray16le"
     else:
-        image = frame.to_ndarray(format="rgb24")
-    return image if image.dtype in (np.uint8, np.uint16) else image.astype(np.uint8)
+        wanted = "rgb24"
+    # One thread, and one reformatter for all frames: threads and tables made anew cost as much as the work itself.
+    return reformatter.reformat(frame, format=wanted, threads=1).to_ndarray()
