@@ -21,12 +21,16 @@ class LabelledImage:
     class_id: NDArray[np.int64]
 
 
-def random_view(sample: LabelledImage, size_px: int, rng: np.random.Generator, scales: tuple[float, float] = (0.55, 1.7)
-                ) -> LabelledImage:  # fmt: skip
-    """A square view of ``sample``: a random place, scale, quarter turn, mirror, and photometric change."""
+def random_view(
+    sample: LabelledImage, size_px: int, rng: np.random.Generator, scales: tuple[float, float], share: float = 1.0
+) -> LabelledImage:
+    """A square view of ``sample``: a random place, scale, quarter turn, mirror, and photometric change.
+
+    ``share`` in [0, 1] scales the odds of each photometric change: a simulated picture brings its own.
+    """
     image, xyxy, class_id = _random_crop(sample, size_px, rng, scales)
     image, xyxy = _random_turn(image, xyxy, rng)
-    return LabelledImage(_random_light(image, rng), xyxy, class_id)
+    return LabelledImage(_random_light(image, rng, share), xyxy, class_id)
 
 
 def _random_crop(
@@ -49,7 +53,7 @@ def _random_crop(
         [[scale, 0, -origin[0] * scale + (scale - 1) / 2], [0, scale, -origin[1] * scale + (scale - 1) / 2]]
     )
     view = cv2.warpAffine(
-        sample.image, matrix, (size_px, size_px), flags=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+        sample.image, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT, borderValue=float(np.median(sample.image)),
     )  # fmt: skip
     whole = (sample.xyxy - np.tile(origin, 2)) * scale
@@ -57,7 +61,7 @@ def _random_crop(
     size = np.maximum(clipped[:, 2:] - clipped[:, :2], 0)
     whole_size = np.maximum(whole[:, 2:] - whole[:, :2], 1e-6)
     keep = (size.prod(axis=1) > 0.35 * whole_size.prod(axis=1)) & (size.min(axis=1, initial=np.inf) > 2.0)
-    return view, clipped[keep], sample.class_id[keep]
+    return view.astype(np.uint8, copy=False), clipped[keep], sample.class_id[keep]
 
 
 def _random_turn(
@@ -77,31 +81,36 @@ def _random_turn(
     return np.ascontiguousarray(image), xyxy
 
 
-def _random_light(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _random_light(image: NDArray[np.uint8], rng: np.random.Generator, share: float) -> NDArray[np.uint8]:
     """Contrast, brightness, inversion, uneven light, blur, combing, noise, compression; each now and then."""
     size = image.shape[0]
-    x = image.astype(np.float32)
-    if rng.random() < 0.3:  # bright and dark change places between phase contrast, negative phase and brightfield
-        x = 255.0 - x
-    if rng.random() < 0.8:
-        middle = float(x.mean())
-        x = (x - middle) * float(np.exp(rng.uniform(-0.9, 0.5))) + middle + rng.uniform(-50, 50)
-    if rng.random() < 0.3:
-        x = 255.0 * np.power(np.clip(x, 0, 255) / 255.0, float(np.exp(rng.uniform(-0.5, 0.5))))
-    if rng.random() < 0.3:
+    chance = rng.random(8) / max(share, 1e-9)
+    # What maps gray levels to gray levels is one table of 256.
+    levels = np.arange(256, dtype=np.float32)
+    if chance[0] < 0.3:  # bright and dark change places between phase contrast, negative phase and brightfield
+        levels = 255.0 - levels
+    if chance[1] < 0.3:
+        levels = 255.0 * np.power(levels / 255.0, float(np.exp(rng.uniform(-0.5, 0.5))))
+    if chance[2] < 0.8:
+        middle = float(levels[int(image.mean())])
+        levels = (levels - middle) * float(np.exp(rng.uniform(-0.9, 0.5))) + middle + rng.uniform(-50, 50)
+    x = levels.astype(np.float32)[image]
+    if chance[3] < 0.3:
         slope = rng.uniform(-30, 30, 2) / size
         ramp = np.arange(size, dtype=np.float32) - size / 2
-        x = x + (slope[0] * ramp)[None, :].astype(np.float32) + (slope[1] * ramp)[:, None].astype(np.float32)
-    if rng.random() < 0.25:
+        x += (slope[0] * ramp)[None, :].astype(np.float32) + (slope[1] * ramp)[:, None].astype(np.float32)
+    if chance[4] < 0.25:
         x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.4, 1.6)))
-    elif rng.random() < 0.2:
-        x = x + rng.uniform(0.3, 1.2) * (x - cv2.GaussianBlur(x, (0, 0), 1.2))
-    if rng.random() < 0.08:  # the two fields of an interlaced picture, a moving cell apart
+    elif chance[4] < 0.4:
+        x += np.float32(rng.uniform(0.3, 1.2)) * (x - cv2.GaussianBlur(x, (0, 0), 1.2))
+    if chance[5] < 0.08:  # the two fields of an interlaced picture, a moving cell apart
         x[1::2] = np.roll(x[1::2], int(rng.integers(-4, 5)), axis=1)
-    if rng.random() < 0.5:
-        x = x + rng.normal(0.0, rng.uniform(0.5, 7.0), x.shape).astype(np.float32)
+    if chance[6] < 0.5:
+        x += rng.standard_normal(x.shape, np.float32) * np.float32(rng.uniform(0.5, 7.0))
     result = np.clip(x + 0.5, 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
+    if chance[7] < 0.25:
         encoded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])[1]
-        result = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE)
+        assert decoded is not None  # it was encoded a line above
+        result = decoded.astype(np.uint8, copy=False)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,24 @@ from casa.errors import CasaError, InputError
 
 #: Networks are compiled for a picture size; this many sizes are kept ready.
 _SIZES_KEPT = 4
+
+
+def import_openvino() -> Any:
+    """The ``openvino`` package, without its model converter.
+
+    At import the converter reports to Intel over the network, from a thread that outlives it, and leaves an
+    identifier in the home folder. OpenVINO does without the converter where it cannot be imported, and so does casa.
+    """
+    converter = "openvino.tools.ovc"
+    hidden = "openvino" not in sys.modules and converter not in sys.modules
+    if hidden:
+        sys.modules[converter] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hidden:
+            del sys.modules[converter]
+    return openvino
 
 
 class _Pool:
@@ -31,8 +50,7 @@ class OpenVinoBackend:
     precision = "float32"
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        import openvino
-
+        openvino = import_openvino()
         self._core = openvino.Core()
         self._path = path
         try:

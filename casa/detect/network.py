@@ -114,6 +114,16 @@ def raw_heads(model: Any) -> torch.nn.Module:
     return RawHeads().eval().requires_grad_(False)
 
 
+def scale_logits(model: Any, slope: float, offset: float) -> None:
+    """Turn every class logit z into slope * z + offset, in the last convolution's own weights."""
+    import torch
+
+    last = model.model[-1].cv3[0][-1]
+    with torch.no_grad():
+        last.weight.mul_(slope)
+        last.bias.mul_(slope).add_(offset)
+
+
 def fused(model: Any) -> Any:
     """A copy of ``model`` for inference, batch norms folded into the convolutions."""
     import copy

@@ -1,0 +1,180 @@
+"""``casa train``: training networks. Holds the typer app ``app`` with ``casa train detector``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from casa.detect.augment import LabelledImage
+    from casa.detect.train import TrainConfig
+    from casa.detect.weights import ModelEntry
+
+app = typer.Typer(help="Train casa's networks.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep ``detector`` a subcommand while it is the only one."""
+
+
+@app.command("detector")
+def train_detector(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for weights, manifest and model card.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Training configuration (YAML); by default the shipped detector's.")
+    ] = None,
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of the labelled real clip (clip.mp4, tracks.csv.gz).")
+    ] = None,
+    sim: Annotated[int | None, typer.Option(min=0, help="Number of simulated pictures.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace weights that are there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Train the sperm detector on simulated scenes and a labelled real clip; score, export and describe it."""
+    import torch
+
+    from casa.cli.output import print_json
+    from casa.detect import dataset, publish
+    from casa.detect.train import load_train_config, steps_per_epoch, train
+    from casa.errors import CasaError, InputError
+    from casa.progress import progress
+    from casa.resources import resource_dir
+    from casa.simulate.training import training_images
+
+    path = config or resource_dir("configs") / "detector" / "train.yaml"
+    settings = load_train_config(path, {"simulated": sim, "epochs": epochs})
+    if (output / f"{settings.name}.onnx").exists() and not force:
+        raise InputError(f"{output / settings.name}.onnx: exists already; choose another folder or give --force")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CasaError(f"{output}: cannot be made ({error.strerror})") from error
+    publish.withdraw(output, settings.name)
+    if threads:
+        torch.set_num_threads(threads)
+
+    clip = dataset.clip_images(real, settings.real_first, settings.real_last) if real else []
+    n_simulated = settings.simulated
+    with progress("simulating", n_simulated) as bar:
+        simulated = dataset.simulated_images(
+            training_images(seed, n_simulated), n_simulated, seed, output / "simulated.npz", bar.advance
+        )
+    log = output / "training.csv"
+    log.write_text("epoch,box_loss,class_loss,dfl_loss\n", encoding="utf-8")
+
+    def after_epoch(losses: Any, model: Any) -> None:
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(f"{losses.epoch},{losses.box_loss:.4f},{losses.class_loss:.4f},{losses.dfl_loss:.4f}\n")
+        publish.write_files(model, settings, output)
+
+    total = steps_per_epoch(settings, len(simulated) + len(clip)) * settings.epochs
+    with progress("training", total) as bar:
+        model = train(settings, simulated, clip, seed, lambda detail: bar.advance(1, detail), after_epoch)
+    command = " ".join(
+        ["casa train detector", *(["--real visem13_clip"] if real else []), f"--sim {n_simulated}",
+         f"--epochs {settings.epochs}", f"--seed {seed}"]
+    )  # fmt: skip
+    entry, results = finish_training(model, settings, real, output, seed, command, n_simulated, clip)
+    if as_json:
+        print_json({"weights": str(entry.files["onnx"][0]), "sha256": entry.files["onnx"][1], "scores": entry.scores})
+    else:
+        typer.echo(f"{entry.files['onnx'][0]}: " + ", ".join(f"{what}: {text}" for what, text in results.items()))
+
+
+def finish_training(
+    model: Any,
+    settings: TrainConfig,
+    real: Path | None,
+    output: Path,
+    seed: int,
+    command: str,
+    n_simulated: int,
+    clip: Sequence[LabelledImage],
+) -> tuple[ModelEntry, dict[str, str]]:
+    """Fit the confidence, export, score, and write manifest and card; gives the entry and the card's scores."""
+    from casa.config import DetectConfig
+    from casa.detect import load_detector, network, publish
+    from casa.detect.confidence import fit_confidence
+    from casa.detect.dataset import simulated_images
+    from casa.detect.weights import ModelEntry
+    from casa.simulate.training import training_images
+
+    files = publish.write_files(model, settings, output)
+    seed_of_fit = seed + 500_000
+    fit_on = simulated_images(training_images(seed_of_fit, 30), 30, seed_of_fit) + list(clip[::10])
+    detector = load_detector(DetectConfig(weights=str(files["onnx"][0]), backend="onnx", confidence=0.01))
+    network.scale_logits(model, *fit_confidence(detector, fit_on))
+    detector.close()
+    files = publish.write_files(model, settings, output)
+    scores, results = _judge(files["onnx"][0], settings, real, seed)
+    entry = ModelEntry(
+        name=settings.name,
+        task="detector",
+        folder=output,
+        files=files,
+        licence=publish.LICENCE,
+        trained_on=publish.describe_training_data(settings, n_simulated, len(clip)),
+        command=command,
+        seed=seed,
+        card=f"{settings.name}.md",
+        scores=scores,
+    )
+    publish.publish(entry, settings, results)
+    return entry, results
+
+
+def _judge(
+    weights: Path, settings: TrainConfig, real: Path | None, seed: int
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores (for the manifest) and the card's lines, on simulated pictures not trained on and the clip's end."""
+    from casa.detect.dataset import clip_images, simulated_images
+    from casa.simulate.training import training_images
+
+    unseen = seed + 1_000_003
+    sets: list[tuple[str, str, Sequence[LabelledImage]]] = [
+        (
+            "simulated",
+            "40 simulated pictures of another seed",
+            simulated_images(training_images(unseen, 40), 40, unseen),
+        )
+    ]
+    if real is not None:
+        first, last = settings.test_first, settings.test_last
+        sets.append(("clip", f"frames {first}-{last} of the real clip (same slide)", clip_images(real, first, last)))
+    scores, results = {}, {}
+    for key, title, images in sets:
+        figures = _scores(weights, images)
+        scores |= {f"{key}_{name}": round(value, 4) for name, value in figures.items()}
+        results[title] = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+    return scores, results
+
+
+def _scores(weights: Path, images: Sequence[LabelledImage]) -> dict[str, float]:
+    """AP50, AP50-95, precision and recall at the best F1, of ONNX weights on labelled pictures."""
+    import numpy as np
+
+    from casa.config import DetectConfig
+    from casa.detect import load_detector
+    from casa.evaluate.boxes import table_from_detections
+    from casa.evaluate.detection import detection_scores
+    from casa.types import Detections
+
+    detector = load_detector(DetectConfig(weights=str(weights), confidence=0.01))
+    found = [
+        Detections(index, index, *boxes) for index, boxes in enumerate(detector.detect([item.image for item in images]))
+    ]
+    detector.close()
+    truth = [
+        Detections(index, index, item.xyxy, np.ones(len(item.xyxy), np.float32), item.class_id)  # type: ignore[arg-type]
+        for index, item in enumerate(images)
+    ]
+    scores = detection_scores(table_from_detections(truth), table_from_detections(found))
+    return {name: float(scores[name]) for name in ("ap50", "ap50_95", "precision", "recall")}

@@ -1,0 +1,206 @@
+"""Training the detector: ultralytics' network and loss, casa's own views of pictures held in memory.
+
+The loop is written out here, since ultralytics' trainer plots, downloads and writes under the home folder.
+Everything random comes from one seed. The weights that are kept are the running average at the last step: no
+epoch is picked by a score, so no score is flattered.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import yaml
+from pydantic import Field, ValidationError
+
+from casa.config import Fraction, Positive, Section
+from casa.detect import network
+from casa.detect.augment import LabelledImage, random_view
+from casa.errors import CasaError, InputError
+
+
+class TrainConfig(Section):
+    """How a detector is trained."""
+
+    name: str = Field(default="sperm", pattern=r"^[A-Za-z0-9_.-]+$")
+    classes: tuple[str, ...] = ("sperm",)
+    network: dict[str, Any]
+    simulated: Annotated[int, Field(ge=0)] = Field(default=400, description="simulated pictures")
+    real_first: Annotated[int, Field(ge=0)] = 0
+    real_last: Annotated[int, Field(ge=0)] = Field(default=139, description="last frame of the real clip trained on")
+    test_first: Annotated[int, Field(ge=0)] = Field(default=140, description="first frame of the clip scored on")
+    test_last: Annotated[int, Field(ge=0)] = 199
+    real_share: Fraction = Field(default=0.5, description="share of views that are of the real clip")
+    epochs: Annotated[int, Field(ge=1)] = 12
+    views_per_picture: Annotated[int, Field(ge=1)] = Field(default=8, description="views of a picture in an epoch")
+    batch: Annotated[int, Field(ge=1)] = 16
+    view_px: Annotated[int, Field(ge=64, multiple_of=32)] = 256
+    simulated_scale: tuple[Positive, Positive] = (0.55, 1.7)
+    real_scale: tuple[Positive, Positive] = Field(
+        default=(0.85, 1.18), description="narrow: it is the one real microscope there is"
+    )
+    simulated_light: Fraction = Field(default=0.5, description="odds of photometric changes of simulated views")
+    real_light: Fraction = Field(default=0.4, description="odds of photometric changes of real views")
+    learning_rate: Positive = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup_steps: Annotated[int, Field(ge=1)] = 100
+    average: Fraction = Field(default=0.999, description="decay of the running average of the weights")
+    box_gain: Positive = 7.5
+    class_gain: Positive = 0.5
+    dfl_gain: Positive = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLog:
+    """Mean losses of an epoch."""
+
+    epoch: int
+    box_loss: float
+    class_loss: float
+    dfl_loss: float
+
+
+def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """A training configuration from YAML, with ``overrides`` (those that are None left out) on top.
+
+    Raises
+    ------
+    InputError : not readable, or a key or value that does not fit; the message names the key.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
+    data |= {key: value for key, value in (overrides or {}).items() if value is not None}
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def steps_per_epoch(config: TrainConfig, n_pictures: int) -> int:
+    """Batches in an epoch: every picture ``views_per_picture`` times, on average."""
+    return max(1, math.ceil(n_pictures * config.views_per_picture / config.batch))
+
+
+def train(
+    config: TrainConfig,
+    simulated: Sequence[LabelledImage],
+    real: Sequence[LabelledImage],
+    seed: int,
+    advance: Callable[[str], None] = lambda _detail: None,
+    after_epoch: Callable[[EpochLog, Any], None] = lambda _log, _model: None,
+) -> Any:
+    """Train a network from scratch on the CPU; gives the model with averaged weights, in eval mode.
+
+    ``advance`` is called after every step with a line on how it goes, ``after_epoch`` with the mean losses and
+    the averaged model so far.
+
+    Raises
+    ------
+    InputError : nothing to train on. CasaError : the loss is no longer a number.
+    """
+    import torch
+
+    if not simulated and not real:
+        raise InputError("nothing to train on: give --real, or --sim above 0")
+    cv2.setNumThreads(1)  # views are small: its threads cost more than they give, and fight with torch's
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model: Any = network.build_network(config.network, config.classes).train()
+    model.to(memory_format=torch.channels_last)
+    loss_of = network.detection_loss(model, config.box_gain, config.class_gain, config.dfl_gain)
+    average: Any = copy.deepcopy(model).eval().requires_grad_(False)
+    optimiser = _optimiser(model, config)
+    n_steps = steps_per_epoch(config, len(simulated) + len(real))
+    total, step = n_steps * config.epochs, 0
+    for epoch in range(config.epochs):
+        losses = []
+        for _ in range(n_steps):
+            rate = _learning_rate(config, step, total)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            views = [_draw(config, simulated, real, rng) for _ in range(config.batch)]
+            pictures, batch = to_batch(views)
+            loss, parts = loss_of(model(pictures.contiguous(memory_format=torch.channels_last)), batch)
+            optimiser.zero_grad()
+            loss.sum().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            optimiser.step()
+            step += 1
+            _update_average(average, model, config.average, step)
+            losses.append([float(value) for value in parts.values()])
+            if not np.isfinite(losses[-1]).all():
+                raise CasaError(f"training: the loss of step {step} is {losses[-1]}; lower learning_rate")
+            advance(f"epoch {epoch + 1}/{config.epochs}, box loss {losses[-1][0]:.2f}")
+        after_epoch(EpochLog(epoch, *np.mean(losses, axis=0).tolist()), average)
+    return average
+
+
+def _draw(
+    config: TrainConfig, simulated: Sequence[LabelledImage], real: Sequence[LabelledImage], rng: np.random.Generator
+) -> LabelledImage:
+    use_real = bool(real) and (not simulated or rng.random() < config.real_share)
+    pool = real if use_real else simulated
+    scale, light = (
+        (config.real_scale, config.real_light) if use_real else (config.simulated_scale, config.simulated_light)
+    )
+    return random_view(pool[int(rng.integers(len(pool)))], config.view_px, rng, scale, light)
+
+
+def to_batch(views: Sequence[LabelledImage]) -> tuple[Any, dict[str, Any]]:
+    """Pictures (b, 1, s, s) in [0, 1] and the labels as ultralytics' loss takes them (centre, size; fractions)."""
+    import torch
+
+    size = views[0].image.shape[0]
+    pictures = torch.from_numpy(np.stack([view.image for view in views]))[:, None].float().div_(255.0)
+    boxes = np.concatenate([view.xyxy for view in views]) / size
+    centre_size = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+    owner = np.repeat(np.arange(len(views)), [len(view.xyxy) for view in views])
+    return pictures, {
+        "batch_idx": torch.from_numpy(owner.astype(np.float32)),
+        "cls": torch.from_numpy(np.concatenate([view.class_id for view in views]).astype(np.float32))[:, None],
+        "bboxes": torch.from_numpy(centre_size.astype(np.float32)),
+    }
+
+
+def _optimiser(model: Any, config: TrainConfig) -> Any:
+    """AdamW; biases and batch norm are not decayed."""
+    import torch
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+    )
+
+
+def _learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    return config.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / total)))
+
+
+def _update_average(average: Any, model: Any, decay: float, step: int) -> None:
+    """Exponential running average of weights and batch-norm statistics, quicker at the start."""
+    import torch
+
+    keep = min(decay, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for mean, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            if mean.dtype.is_floating_point:
+                mean.mul_(keep).add_(now, alpha=1 - keep)
+            else:
+                mean.copy_(now)
