@@ -11,7 +11,7 @@ import platform
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,8 @@ def replay(
                 recorder.finish("failed", ledger.account(), None, None)
         raise
     summary = kinematics.summary()
+    if getattr(source, "corrected_times", 0):  # of video files alone: only a container can tell wrong times
+        summary = replace(summary, flags=(*summary.flags, "timestamps_repaired"))
     latency = {"p50": ledger.latency.percentile_ms(50), "p99": ledger.latency.percentile_ms(99)}
     status = "interrupted" if stop.is_set() else "complete"
     recording.write_ends()

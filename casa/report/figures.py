@@ -260,6 +260,8 @@ def quality_notes(
         notes.append(texts.low_frame_rate(timing.fps_hz))
     if source.timestamps == "assumed":
         notes.append(texts.assumed_time())
+    if summary is not None and "timestamps_repaired" in summary.flags:
+        notes.append(texts.corrected_times())
     if timing.uneven_percent >= 20:
         notes.append(texts.uneven_time(timing.uneven_percent))
     if account.failed or account.dropped:

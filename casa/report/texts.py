@@ -145,6 +145,15 @@ def assumed_time() -> Note:
     )
 
 
+def corrected_times() -> Note:
+    """Timestamps of the file repeated, ran back or were missing."""
+    return Note(
+        "Timestamps repaired",
+        "Some of the file's timestamps repeated, ran back or were missing and were replaced by the usual interval; "
+        "speeds there rest on an assumption.",
+    )
+
+
 def uneven_time(percent: float) -> Note:
     """Frame intervals vary."""
     return Note(
