@@ -105,13 +105,17 @@ def finish_training(
     from casa.detect.confidence import fit_confidence
     from casa.detect.dataset import simulated_images
     from casa.detect.weights import ModelEntry
+    from casa.errors import CasaError
     from casa.simulate.training import training_images
 
     files = publish.write_files(model, settings, output)
     seed_of_fit = seed + 500_000
     fit_on = simulated_images(training_images(seed_of_fit, 30), 30, seed_of_fit) + list(clip[::10])
     detector = load_detector(DetectConfig(weights=str(files["onnx"][0]), backend="onnx", confidence=0.01))
-    network.scale_logits(model, *fit_confidence(detector, fit_on))
+    try:
+        network.scale_logits(model, *fit_confidence(detector, fit_on))
+    except CasaError as error:  # a network trained for a moment is still worth its files
+        typer.echo(f"confidence is left as the network gives it: {error}", err=True)
     detector.close()
     files = publish.write_files(model, settings, output)
     scores, results = _judge(files["onnx"][0], settings, real, seed)

@@ -39,7 +39,7 @@ def fit_confidence(detector: Detector, images: Sequence[LabelledImage]) -> tuple
 
     Raises
     ------
-    CasaError : the detections are all right or all wrong, or better ones are not more often right.
+    CasaError : there are no detections, all are right or all wrong, or surer ones are not more often right.
     """
     scores, right = [], []
     for image, found in zip(images, detector.detect([item.image for item in images]), strict=True):
@@ -47,8 +47,8 @@ def fit_confidence(detector: Detector, images: Sequence[LabelledImage]) -> tuple
         right.append(detections_on_heads(found, image.xyxy))
     score = np.clip(np.concatenate(scores), 1e-6, 1 - 1e-6)
     y = np.concatenate(right).astype(np.float64)
-    if not 0 < y.mean() < 1:
-        raise CasaError("confidence cannot be fitted: the detections on the pictures are all right or all wrong")
+    if not len(y) or not 0 < y.mean() < 1:
+        raise CasaError("confidence cannot be fitted: there are no detections, or all are right or all wrong")
     x = np.stack([np.log(score / (1 - score)), np.ones(len(score))], axis=1)
     beta = np.array([1.0, 0.0])
     for _ in range(50):  # Newton's method on a convex likelihood

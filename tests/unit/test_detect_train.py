@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from casa.cli.train_detector import app
+from casa.config import DetectConfig
+from casa.detect import load_detector
+from casa.detect.augment import LabelledImage, random_view
+from casa.detect.confidence import detections_on_heads, fit_confidence
+from casa.detect.dataset import clip_images, simulated_images
+from casa.detect.train import load_train_config, steps_per_epoch
+from casa.detect.weights import read_manifest
+from casa.errors import InputError
+from casa.resources import resource_dir
+
+SHIPPED = resource_dir("configs") / "detector" / "train.yaml"
+
+
+def spot(x: int, y: int, size: int = 12) -> LabelledImage:
+    image = np.full((200, 260), 60, np.uint8)
+    image[y : y + size, x : x + size] = 250
+    return LabelledImage(image, np.array([[x, y, x + size, y + size]], float), np.zeros(1, np.int64))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_follow_their_pixels_through_a_view(seed: int):
+    rng = np.random.default_rng(seed)
+    view = random_view(spot(*rng.integers(20, 170, 2)), 128, rng, (0.6, 1.7), share=0.0)
+    assert view.image.shape == (128, 128)
+    # Contrast and inversion aside, the spot is what stands out from the ground.
+    bright = np.abs(view.image.astype(int) - int(np.median(view.image))) > 60
+    if not len(view.xyxy):
+        assert bright.sum() < 0.4 * 144 * 1.7**2
+        return
+    rows, columns = np.nonzero(bright)
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(view.xyxy[0], seen, atol=1.3)
+
+
+def test_the_same_generator_gives_the_same_views():
+    first, second = (random_view(spot(80, 90), 96, np.random.default_rng(7), (0.5, 2.0)) for _ in range(2))
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.xyxy, second.xyxy)
+
+
+def test_light_is_changed_but_not_where_things_are():
+    rng = np.random.default_rng(0)
+    views = [random_view(spot(100, 80, 30), 128, rng, (1.0, 1.0)) for _ in range(20)]
+    assert len({view.image.tobytes() for view in views}) == 20
+    assert all(view.image.dtype == np.uint8 for view in views)
+
+
+def pictures(n: int):
+    rng = np.random.default_rng(0)
+    for _ in range(n):
+        image = rng.integers(40, 80, (80, 96, 3), np.uint8)
+        corner = rng.integers(8, 60, 2)
+        image[corner[1] : corner[1] + 12, corner[0] : corner[0] + 12] = 230
+        yield image, np.array([[*corner, *(corner + 12)]], float)
+
+
+def test_simulated_pictures_are_kept_and_read_again(tmp_path: Path):
+    cache = tmp_path / "kept.npz"
+    made = simulated_images(pictures(4), 4, 0, cache)
+    again = simulated_images(iter(()), 3, 0, cache)
+    assert len(again) == 3
+    for a, b in zip(made, again, strict=False):
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(a.xyxy, b.xyxy)
+    assert len(simulated_images(pictures(2), 2, seed=1, cache=cache)) == 2  # another seed's are not taken
+    assert len(simulated_images(iter(()), 2, seed=1, cache=cache)) == 2
+
+
+def test_the_test_frames_are_not_trained_on():
+    settings = load_train_config(SHIPPED)
+    assert settings.real_last == 139
+    assert settings.real_first <= settings.real_last < settings.test_first <= settings.test_last
+
+
+def test_the_clip_is_read_with_its_boxes(shared_data: Path):
+    images = clip_images(shared_data / "visem13_clip", 138, 139)
+    assert [item.image.shape for item in images] == [(480, 640)] * 2
+    assert all(30 < len(item.xyxy) < 60 for item in images)
+    with pytest.raises(InputError, match="200 frames"):
+        clip_images(shared_data / "visem13_clip", 199, 200)
+
+
+def test_a_clip_that_is_missing_is_said_to_be(tmp_path: Path):
+    with pytest.raises(InputError, match=r"clip\.mp4: missing"):
+        clip_images(tmp_path, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("name: a\n", "network"), ("epochs: 0\nnetwork: {}\n", "epochs"), ("colour: 1\nnetwork: {}\n", "colour")],
+)
+def test_a_bad_configuration_names_its_key(tmp_path: Path, text: str, message: str):
+    path = tmp_path / "train.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_train_config(path)
+
+
+def test_a_detection_on_a_head_counts_once():
+    truth = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], float)
+    xyxy = np.array([[1, 1, 9, 9], [2, 2, 8, 8], [21, 21, 29, 29], [50, 50, 60, 60]], np.float32)
+    found = (xyxy, np.array([0.9, 0.8, 0.7, 0.6], np.float32), np.zeros(4, np.int64))
+    assert detections_on_heads(found, truth).tolist() == [True, False, True, False]
+    assert detections_on_heads(found, np.empty((0, 4))).tolist() == [False] * 4
+
+
+def test_confidence_becomes_the_share_that_is_right():
+    """Scores drawn so that a share sigmoid(2 z - 1) of those with logit z is right give back slope 2, offset -1."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(0, 1.5, (40, 250))
+    right = rng.random(z.shape) < 1 / (1 + np.exp(-(2 * z - 1)))
+    corners = np.arange(250)[:, None] * np.array([[20.0, 0.0]])
+    boxes = np.concatenate([corners, corners + 10], axis=1)
+
+    class Scripted:
+        def detect(self, images: list) -> list:
+            order = [np.argsort(-row) for row in z]
+            return [
+                (boxes[o].astype(np.float32), (1 / (1 + np.exp(-row[o]))).astype(np.float32), np.zeros(250, np.int64))
+                for row, o in zip(z, order, strict=True)
+            ]
+
+    images = [LabelledImage(np.zeros((4, 4), np.uint8), boxes[row], np.zeros(row.sum(), np.int64)) for row in right]
+    slope, offset = fit_confidence(Scripted(), images)  # type: ignore[arg-type]
+    assert slope == pytest.approx(2, abs=0.1)
+    assert offset == pytest.approx(-1, abs=0.1)
+
+
+def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two hundred views of bright squares: enough to begin to find squares, from scratch to manifest."""
+    monkeypatch.setattr("casa.simulate.training.training_images", lambda seed, count: pictures(count))
+    config = tmp_path / "train.yaml"
+    small = {"views_per_picture": 6, "batch": 8, "view_px": 64, "warmup_steps": 5, "average": 0.8}
+    lines = [line for line in SHIPPED.read_text().splitlines() if line.split(":")[0] not in small]
+    config.write_text("\n".join(lines + [f"{key}: {value}" for key, value in small.items()]) + "\n")
+    assert steps_per_epoch(load_train_config(config, {"simulated": 16}), 16) == 12
+    out = tmp_path / "out"
+    arguments = ["detector", "--config", str(config), "--sim", "16", "--epochs", "3", "-o", str(out)]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, (result.output, result.exception)
+    losses = np.loadtxt(out / "training.csv", delimiter=",", skiprows=1)
+    assert losses.shape == (3, 4)
+    assert losses[-1, 2] < losses[0, 2], "the class loss does not fall"
+    entry = read_manifest(out)["sperm"]
+    assert set(entry.scores) == {"simulated_ap50", "simulated_ap50_95", "simulated_precision", "simulated_recall"}
+    assert "Model card" in (out / "sperm.md").read_text()
+    image, _ = next(pictures(1))
+    found = []
+    for backend in ("openvino", "onnx", "torch"):
+        settings = {"weights": str(out / "sperm.onnx"), "backend": backend, "device": "cpu", "confidence": 0.0}
+        detector = load_detector(DetectConfig.model_validate(settings))
+        assert detector.model.trained_on.startswith("16 pictures")
+        found.append(detector.detect([image])[0])
+        detector.close()
+    for xyxy, confidence, _ in found[1:]:
+        np.testing.assert_allclose(xyxy[0], found[0][0][0], atol=0.01)
+        np.testing.assert_allclose(confidence[0], found[0][1][0], atol=1e-4)
+    again = CliRunner().invoke(app, arguments)
+    assert isinstance(again.exception, InputError)
+    assert "--force" in str(again.exception)
