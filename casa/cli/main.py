@@ -10,13 +10,17 @@ import sys
 import typer
 
 from casa import __version__
-from casa.cli import bench, evaluate
+from casa.cli import bench, evaluate, models, train_detector
 from casa.cli.demo import demo
+from casa.cli.detect import detect
+from casa.cli.evaluate_kinematics import evaluate_kinematics
 from casa.cli.export import export
 from casa.cli.kinematics import kinematics
 from casa.cli.recover import recover
 from casa.cli.replay import replay
 from casa.cli.report import report
+from casa.cli.simulate import simulate
+from casa.cli.track import track
 
 app = typer.Typer(
     name="casa",
@@ -41,23 +45,14 @@ def _root(
     pass
 
 
-app.command()(demo)
-app.command()(replay)
-app.command()(kinematics)
-app.command()(report)
-app.command()(export)
-app.command()(recover)
+for command in (demo, replay, detect, track, kinematics, report, export, recover, simulate):
+    app.command()(command)
 
-evaluations = typer.Typer(help="Score detections, tracks and kinematics against truth.", no_args_is_help=True)
-evaluations.command("detector")(evaluate.detector)
-evaluations.command("tracker")(evaluate.tracker)
-app.add_typer(evaluations, name="evaluate")
-
-benches = typer.Typer(help="Measure casa beside its peers, in one run.", no_args_is_help=True)
-benches.command("replay")(bench.replay)
-benches.command("tracker")(bench.tracker)
-benches.command("memory")(bench.memory)
-app.add_typer(benches, name="bench")
+evaluate.app.command("kinematics")(evaluate_kinematics)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(bench.app, name="bench")
+app.add_typer(models.app, name="models")
+app.add_typer(train_detector.app, name="train")
 
 
 def main() -> None:
