@@ -65,7 +65,7 @@ class TrackConfig(Section):
     """
 
     models: tuple[Literal["cv_low", "cv_high", "beat", "ca", "ct"], ...] = Field(
-        default=("cv_low", "cv_high", "beat", "ct"),
+        default=("cv_low", "cv_high", "beat", "ca"),
         min_length=1,
         description="motion models of the bank: constant velocity at two noise levels, a beating head, "
         "constant acceleration, coordinated turn",
@@ -74,22 +74,22 @@ class TrackConfig(Section):
         default=None, description="how likely each model is when the mode changes; null: all the same"
     )
     mode_redraw_s: Positive = Field(default=0.3, description="mean time between two changes of mode")
-    cv_low_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of cv_low")
-    cv_high_density_px2_s3: Positive = Field(default=4e5, description="acceleration noise of cv_high")
+    cv_low_density_px2_s3: Positive = Field(default=440.0, description="acceleration noise of cv_low")
+    cv_high_density_px2_s3: Positive = Field(default=3.5e5, description="acceleration noise of cv_high")
     beat_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of the path in beat")
-    beat_sd_px: Positive = Field(default=4.0, description="how far a beating head is from its path (sd per axis)")
+    beat_sd_px: Positive = Field(default=4.8, description="how far a beating head is from its path (sd per axis)")
     ca_density_px2_s5: Positive = Field(default=1e6, description="jerk noise of ca")
     ct_density_px2_s5: Positive = Field(default=1e5, description="jerk noise of ct")
     ct_max_turn_rad_s: Positive = Field(default=12.0, description="fastest turn of ct")
     acceleration_sd_px_s2: Positive = Field(
         default=150.0, description="prior acceleration (sd per axis) a track takes into ca and ct"
     )
-    measurement_sd_px: Positive = Field(default=1.2, description="localisation noise of the detector (sd per axis)")
-    initial_speed_sd_px_s: Positive = Field(default=120.0, description="prior speed of a new track (sd per axis)")
+    measurement_sd_px: Positive = Field(default=1.12, description="localisation noise of the detector (sd per axis)")
+    initial_speed_sd_px_s: Positive = Field(default=180.0, description="prior speed of a new track (sd per axis)")
     size_noise: Positive = Field(default=0.08, description="noise of a measured width or height, as a fraction")
-    size_drift_per_sqrt_s: Positive = Field(default=0.15, description="how much a true size wanders, as a fraction")
+    size_drift_per_sqrt_s: Positive = Field(default=0.12, description="how much a true size wanders, as a fraction")
     gate_d2: Positive = Field(
-        default=40.0, description="largest squared Mahalanobis distance (2 degrees of freedom) of a match"
+        default=36.0, description="largest squared Mahalanobis distance (2 degrees of freedom) of a match"
     )
     max_reach_px: Positive = Field(default=60.0, description="no match is further than this from the prediction")
     cost_tail: Positive = Field(
@@ -98,16 +98,16 @@ class TrackConfig(Section):
     spread_weight: NonNegative = Field(
         default=1.0, description="weight in the cost of log det S: a vague track does not take a sure one's detection"
     )
-    size_weight: NonNegative = Field(default=0.5, description="weight in the cost of the squared size mismatch")
+    size_weight: NonNegative = Field(default=0.7, description="weight in the cost of the squared size mismatch")
     iou_weight: NonNegative = Field(default=0.0, description="weight in the cost of 1 - IoU with the predicted box")
     miss_weight: NonNegative = Field(
         default=10.0, description="weight in the cost of the recent share of misses: the track seen more often wins"
     )
     miss_rate_s: Positive = Field(default=0.2, description="time over which that share is taken")
-    new_track_miss_rate: Fraction = Field(default=0.5, description="that share for a new track")
-    confidence_weight: NonNegative = Field(default=2.0, description="weight in the cost of 1 - confidence")
-    cost_limit: Positive = Field(default=60.0, description="a pair that costs more is never matched")
-    high_confidence: Fraction = Field(default=0.5, description="detections of the first association stage")
+    new_track_miss_rate: Fraction = Field(default=0.26, description="that share for a new track")
+    confidence_weight: NonNegative = Field(default=6.0, description="weight in the cost of -ln confidence")
+    cost_limit: Positive = Field(default=30.0, description="a pair that costs more is never matched")
+    high_confidence: Fraction = Field(default=0.4, description="detections of the first association stage")
     low_confidence: Fraction = Field(default=0.1, description="detections below it are not looked at")
     new_track_confidence: Fraction = Field(default=0.5, description="detections that can start a track")
     classes: tuple[Annotated[int, Field(ge=0)], ...] = Field(
@@ -119,18 +119,18 @@ class TrackConfig(Section):
     )
     confirm_age_s: NonNegative = Field(default=0.0, description="age before a track is confirmed")
     tentative_miss_s: NonNegative = Field(default=0.03, description="an unconfirmed track missed for longer ends")
-    max_miss_s: Positive = Field(default=1.0, description="a confirmed track missed for longer ends")
+    max_miss_s: Positive = Field(default=1.4, description="a confirmed track missed for longer ends")
     miss_per_age: Positive = Field(
-        default=5.0, description="and one missed for longer than this multiple of the time it was seen, the same"
+        default=7.5, description="and one missed for longer than this multiple of the time it was seen, the same"
     )
     max_predicted_s: NonNegative = Field(
-        default=0.3, description="a confirmed track is put out through misses this long at most"
+        default=0.29, description="a confirmed track is put out through misses this long at most"
     )
     predicted_per_age: Positive = Field(
         default=5.0, description="and through misses no longer than this multiple of the time it was seen"
     )
     max_predicted_sd_of_size: Positive = Field(
-        default=0.3, description="and only while the sd of its predicted centre is below this fraction of its size"
+        default=0.25, description="and only while the sd of its predicted centre is below this fraction of its size"
     )
 
 
@@ -150,7 +150,7 @@ class KinematicsConfig(Section):
         default=3.0, description="below it, and without beat, a sperm is immotile (grade d)"
     )
     immotile_vcl_um_s: Positive = Field(
-        default=6.0, description="a head whose VCL without jitter is below it does not beat"
+        default=8.0, description="a head whose VCL without jitter is below it does not beat"
     )
 
 

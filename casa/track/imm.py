@@ -40,7 +40,11 @@ _F_POWER = np.maximum(_DERIVATIVE[None] - _DERIVATIVE[:, None], 0)
 _PACKED_DERIVATIVE = _DERIVATIVE[PACK_ROW] + _DERIVATIVE[PACK_COLUMN]
 _CONGRUENCE_POWER = np.maximum(_PACKED_DERIVATIVE[None] - _PACKED_DERIVATIVE[:, None], 0)
 _ALL = slice(None)
+_LOG_2PI = float(np.log(2 * np.pi))
+#: Measurement variance that stands for none at all: it moves no state and no covariance by a bit of a float64.
+_VAST = 1e40
 _XX, _XY, _YY = UNPACK[X, X], UNPACK[X, Y], UNPACK[Y, Y]
+_POSITION_ENTRIES = np.array([_XX, _XY, _YY])
 
 
 def _both_axes(axis: FloatArray) -> FloatArray:
@@ -192,7 +196,8 @@ class ImmBank:
         common = (redraw / predicted)[:, None]  # share of the whole bank's past
         mean = np.einsum("mn,mkn->kn", self.mu, self.x)
         delta = self.x - mean
-        spread = delta[:, PACK_ROW] * delta[:, PACK_COLUMN]
+        spread = delta.take(PACK_ROW, axis=1)
+        spread *= delta.take(PACK_COLUMN, axis=1)
         whole = np.einsum("mn,mkn->kn", self.mu, self.p + spread)
         spread *= own * (1.0 - own)
         spread += own * self.p
@@ -222,8 +227,8 @@ class ImmBank:
         position = self.x[:, ::3]
         mean = (weight * position).sum(axis=0)
         delta = position - mean
-        second = self.p[:, (_XX, _XY, _YY)]
-        second += delta[:, (0, 0, 1)] * delta[:, (0, 1, 1)]
+        second = self.p.take(_POSITION_ENTRIES, axis=1)
+        second += delta.take((0, 0, 1), axis=1) * delta.take((0, 1, 1), axis=1)
         second[:, ::2] += self._beat_variance[:, :, None]
         second *= weight
         return mean, second.sum(axis=0)
@@ -241,41 +246,46 @@ class ImmBank:
         share = variance_px2 / (self._beat_variance + variance_px2)
         return z_px + ((self.mu[:, rows] * share)[:, None] * (self.x[:, ::3, rows] - z_px)).sum(axis=0)
 
-    def update(self, rows: IntArray, z_px: FloatArray, variance_px2: FloatArray) -> FloatArray:
-        """Correct the tracks ``rows`` by measured positions.
+    def update(self, z_px: FloatArray, variance_px2: FloatArray) -> FloatArray:
+        """Correct every track by where it was measured.
 
-        Tracks not in ``rows`` keep their prediction and predicted mode probabilities: a miss tells no model
-        apart.
+        A missed track has an infinite measurement variance: it keeps its prediction and its predicted mode
+        probabilities, since a miss tells no model apart.
 
         Parameters
         ----------
-        rows : (k,) track numbers, each once. z_px : (2, k). variance_px2 : (k,) measurement variance per axis.
+        z_px : (2, n), anything finite where missed. variance_px2 : (n,) measurement variance per axis.
 
         Returns
         -------
-        (k,) log-likelihood of each measurement under the whole bank.
+        (n,) log-likelihood of each measurement under the whole bank; 0 where missed.
         """
-        x, p = self.x[:, :, rows], self.p[:, :, rows]
-        innovation = z_px - x[:, (X, Y)]
+        x, p = self.x, self.p
+        missed = np.isinf(variance_px2)
+        variance = np.where(missed, _VAST, variance_px2) + self._beat_variance
         # Cholesky factor of S = H P H' + R, written out for 2 x 2
-        variance_px2 = variance_px2 + self._beat_variance
-        l_xx = np.sqrt(p[:, _XX] + variance_px2)
+        l_xx = np.sqrt(p[:, _XX] + variance)
         l_xy = p[:, _XY] / l_xx
-        l_yy = np.sqrt(p[:, _YY] + variance_px2 - l_xy * l_xy)
-        e_x = innovation[:, 0] / l_xx
-        e_y = (innovation[:, 1] - l_xy * e_x) / l_yy
-        u_x = p[:, UNPACK[X]] / l_xx[:, None]
-        u_y = (p[:, UNPACK[Y]] - l_xy[:, None] * u_x) / l_yy[:, None]
-        p -= u_x[:, PACK_ROW] * u_x[:, PACK_COLUMN]
-        p -= u_y[:, PACK_ROW] * u_y[:, PACK_COLUMN]
-        x += u_x * e_x[:, None]
-        x += u_y * e_y[:, None]
-        log_weight = np.log(self.mu[:, rows] + 1e-300) - 0.5 * (e_x * e_x + e_y * e_y) - np.log(l_xx * l_yy)
+        l_yy = np.sqrt(p[:, _YY] + variance - l_xy * l_xy)
+        e_x = (z_px[0] - x[:, X]) / l_xx
+        e_y = (z_px[1] - x[:, Y] - l_xy * e_x) / l_yy
+        u = np.empty((2, *x.shape))
+        np.divide(p.take(UNPACK[X], axis=1), l_xx[:, None], out=u[0])
+        np.divide(p.take(UNPACK[Y], axis=1) - l_xy[:, None] * u[0], l_yy[:, None], out=u[1])
+        product = u.take(PACK_ROW, axis=2)
+        product *= u.take(PACK_COLUMN, axis=2)
+        p -= product[0]
+        p -= product[1]
+        x += u[0] * e_x[:, None]
+        x += u[1] * e_y[:, None]
+        log_weight = np.log(l_xx * l_yy)
+        log_weight += 0.5 * (e_x * e_x + e_y * e_y)
+        log_weight = np.where(missed, 0.0, -log_weight)
         highest = log_weight.max(axis=0)
-        mu = np.exp(log_weight - highest)
+        mu = self.mu * np.exp(log_weight - highest)
         total = mu.sum(axis=0)
-        self.x[:, :, rows], self.p[:, :, rows], self.mu[:, rows] = x, p, mu / total
-        return highest + np.log(total) - np.log(2 * np.pi)
+        self.mu = mu / total
+        return np.where(missed, 0.0, highest + np.log(total) - _LOG_2PI)
 
     def take(self, rows: IntArray) -> None:
         """Keep only the tracks ``rows``, in that order."""

@@ -140,7 +140,7 @@ class Tracker:
         """Gated pairs of tracks and detections, and what each would cost.
 
         cost = (nu + 2) ln(1 + d²/nu) + spread_weight ln(det S / R²) + size_weight s² + iou_weight (1 - IoU)
-               + miss_weight miss_rate + confidence_weight (1 - confidence)
+               + miss_weight miss_rate - confidence_weight ln(confidence)
 
         d is the Mahalanobis distance to the predicted centre under S = predicted covariance + R; the first two
         terms are -2 times the log-density of Student's t with nu = ``cost_tail`` degrees of freedom (Lange, Little
@@ -161,7 +161,7 @@ class Tracker:
         near = np.flatnonzero(d2 <= c.gate_d2)
         track, detection, d2 = track[near], detection[near], d2[near]
         of_track = c.spread_weight * np.log(det / variance**2) + c.miss_weight * tracks.miss_rate
-        of_detection = c.confidence_weight * (1.0 - usable.confidence)
+        of_detection = -c.confidence_weight * np.log(np.maximum(usable.confidence, 1e-3))
         cost = (c.cost_tail + 2) * np.log1p(d2 / c.cost_tail) + of_track[track] + of_detection[detection]
         if c.size_weight:
             mismatch = usable.log_size[:, detection] - tracks.log_size[:, track]
@@ -207,7 +207,10 @@ class Tracker:
         tracks.miss_rate = keep * tracks.miss_rate + (1.0 - keep) * (tracks.match < 0)
         if len(track) == 0:
             return
-        self._bank.update(track, usable.xy[:, detection], np.full(len(track), c.measurement_sd_px**2))
+        centre, centre_variance = np.zeros((2, len(tracks))), np.full(len(tracks), np.inf)
+        centre[:, track] = usable.xy[:, detection]
+        centre_variance[track] = c.measurement_sd_px**2
+        self._bank.update(centre, centre_variance)
         variance = tracks.size_variance[track]
         gain = variance / (variance + c.size_noise**2)
         tracks.log_size[:, track] += gain * (usable.log_size[:, detection] - tracks.log_size[:, track])
