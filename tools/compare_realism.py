@@ -151,7 +151,9 @@ def classifier_auc(
     x_real, g_real = patches(real, where, 14, rng)
     x_sim, g_sim = patches(simulated, where, 14, rng)
     fold_of = [np.floor(5 * g / (g.max() + 1)).astype(int) for g in (g_real, g_sim)]
-    x = torch.from_numpy(np.concatenate([x_real, x_sim])).permute(0, 3, 1, 2).float() / 128 - 1
+    x = torch.from_numpy(np.concatenate([x_real, x_sim])).permute(0, 3, 1, 2).float()
+    # Standardised: an empty background varies by few levels, and a network must not miss them.
+    x = (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
     y = torch.from_numpy(np.repeat([0.0, 1.0], [len(x_real), len(x_sim)])).float()
     fold = np.concatenate(fold_of)
     score = np.zeros(len(y))
@@ -206,6 +208,7 @@ def main() -> None:
     parser.add_argument("--preset", default="default", choices=list(PRESETS))
     parser.add_argument("--cells", type=float, help="heads in a frame, as in the real videos")
     parser.add_argument("--seeds", type=int, default=5, help="simulated scenes, 28 frames each")
+    parser.add_argument("--gray", action="store_true", help="compare without colour, as the detector sees them")
     parser.add_argument("--no-classifier", action="store_true")
     options = parser.parse_args()
     first, last = (int(part) for part in options.frames.split(":"))
@@ -213,6 +216,11 @@ def main() -> None:
     for video, boxes in zip(options.real, options.boxes, strict=True):
         real += pictures_of(read_video(video, first, last, options.every), read_centres(boxes))
     simulated = simulated_pictures(options.preset, options.seeds, 28, options.every, options.cells)
+    if options.gray:
+        real, simulated = (
+            [(np.repeat(image.mean(-1, keepdims=True).astype(np.uint8), 3, -1), centres) for image, centres in side]
+            for side in (real, simulated)
+        )
     result: dict[str, object] = {"n_real": len(real), "n_simulated": len(simulated)}
     result |= {f"histograms_{name}": row for name, row in compare_histograms(real, simulated).items()}
     if not options.no_classifier:

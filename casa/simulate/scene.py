@@ -50,7 +50,7 @@ class SceneConfig:
     mix: Mapping[Mode, float] = field(default_factory=lambda: dict(ORDINARY_MIX))
     look: Look = PHASE_CONTRAST
     defocus_um: float = 0.6
-    dots: int = 420
+    dots: int = 500
     dot_radius_um: float = 0.4
     round_cells: int = 1
     bright_grains: int = 2
