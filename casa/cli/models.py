@@ -1,7 +1,8 @@
-"""``casa models``: what networks are installed. Holds the typer app ``app`` with ``list`` and ``verify``."""
+"""``casa models``: what networks are installed. Holds the typer app ``app`` with ``list``, ``verify``, ``install``."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,3 +72,22 @@ def verify_models(as_json: AsJson = False) -> None:
             typer.echo(f"{name}: {state if state == 'ok' else 'FAILED'}")
     if failures:
         raise failures[0]
+
+
+@app.command("install")
+def install_model(
+    folder: Annotated[Path, typer.Argument(help="Folder that casa train wrote.")],
+    name: Annotated[str, typer.Option(help="Network to install.")] = "sperm",
+    force: Annotated[bool, typer.Option("--force", help="Replace a network of this name.")] = False,
+) -> None:
+    """Put a trained network among casa's own, so that it is found by its name."""
+    from casa.detect.publish import install
+    from casa.detect.weights import read_manifest
+    from casa.errors import InputError
+    from casa.resources import resource_dir
+
+    target = resource_dir("models")
+    if name in read_manifest(target) and not force:
+        raise InputError(f"{target}: has a network named {name} already; --force replaces it")
+    install(folder, name, target)
+    typer.echo(f"{name}: installed in {target}")

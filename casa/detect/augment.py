@@ -22,14 +22,20 @@ class LabelledImage:
 
 
 def random_view(
-    sample: LabelledImage, size_px: int, rng: np.random.Generator, scales: tuple[float, float], share: float = 1.0
+    sample: LabelledImage,
+    size_px: int,
+    rng: np.random.Generator,
+    scales: tuple[float, float],
+    share: float = 1.0,
+    turn: bool = True,
 ) -> LabelledImage:
-    """A square view of ``sample``: a random place, scale, quarter turn, mirror, and photometric change.
+    """A square view of ``sample``: a random place, scale, quarter turn and mirror (``turn``), photometric change.
 
     ``share`` in [0, 1] scales the odds of each photometric change: a simulated picture brings its own.
     """
     image, xyxy, class_id = _random_crop(sample, size_px, rng, scales)
-    image, xyxy = _random_turn(image, xyxy, rng)
+    if turn:
+        image, xyxy = _random_turn(image, xyxy, rng)
     return LabelledImage(_random_light(image, rng, share), xyxy, class_id)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from casa.detect import network
 from casa.detect.train import TrainConfig
-from casa.detect.weights import ModelEntry, file_sha256, read_manifest, write_manifest
-from casa.errors import CasaError
+from casa.detect.weights import ModelEntry, check_sum, file_sha256, read_manifest, write_manifest
+from casa.errors import CasaError, InputError
 
 LICENCE = "AGPL-3.0-or-later"
 
@@ -57,19 +58,45 @@ def withdraw(folder: Path, name: str) -> None:
 
 
 def install(source: Path, name: str, target: Path) -> None:
-    """Copy a trained model's files, card and manifest entry from ``source`` to ``target``."""
-    entry = read_manifest(source)[name]
-    for path, _ in entry.files.values():
-        shutil.copyfile(path, target / path.name)
-    if entry.card and (source / entry.card).is_file():
-        shutil.copyfile(source / entry.card, target / entry.card)
-    write_manifest(target, read_manifest(target) | {name: entry})
+    """Copy a trained model's files, card and manifest entry from ``source`` to ``target``.
+
+    Raises
+    ------
+    InputError : ``source`` has no such model, or a file of another sum. CasaError : it cannot be written.
+    """
+    entry = read_manifest(source).get(name)
+    if entry is None:
+        raise InputError(f"{source}: its manifest has no network named {name}; give a folder that casa train wrote")
+    for path, sha256 in entry.files.values():
+        check_sum(path, sha256)
+    try:
+        for path in [*(path for path, _ in entry.files.values()), source / entry.card]:
+            shutil.copyfile(path, target / path.name)
+        write_manifest(target, read_manifest(target) | {name: entry})
+    except OSError as error:
+        raise CasaError(f"{target}: cannot be written ({error.strerror or error})") from error
 
 
 def _card(entry: ModelEntry, config: TrainConfig, results: Mapping[str, str]) -> str:
     """The card, in the order of Mitchell et al. 2019 (arXiv:1810.03993)."""
     files = "\n".join(f"| `{path.name}` | {kind} | `{sha256}` |" for kind, (path, sha256) in entry.files.items())
     scores = "\n".join(f"| {what} | {figures} |" for what, figures in results.items())
+    made = textwrap.fill(
+        f"Made by `{entry.command}`. The weights are the running average at the last step: no epoch was picked by a "
+        "score. Confidence was then fitted (Platt scaling, on simulated pictures of another seed and every tenth of the "
+        "real ones trained on) to be the probability that a detection lies on a head.",
+        118,
+    )
+    data = textwrap.fill(
+        f"{entry.trained_on}. Simulated pictures are of phase contrast, brightfield and plain dark heads, widely varied in "
+        "light, scale, density, debris, noise and interlacing; real ones are of one slide. Views are cropped, scaled "
+        f"(simulated ones by {config.simulated_scale[0]:g} to {config.simulated_scale[1]:g}, real ones by "
+        f"{config.real_scale[0]:g} to {config.real_scale[1]:g}), turned, inverted, and changed in light, blur, noise and "
+        f"compression. There were {config.epochs} epochs of {config.views_per_picture} views a picture, "
+        f"{config.view_px} px, batches of {config.batch}; {config.real_share:.0%} of the views are real where there are "
+        "real pictures.",
+        118,
+    )
     return f"""# Model card: {entry.name}
 
 ## Model
@@ -81,9 +108,7 @@ Licence: {entry.licence}.
 |---|---|---|
 {files}
 
-Made by `{entry.command}`. The weights are the running average at the last
-step: no epoch was picked by a score. Confidence was then fitted (Platt scaling, on simulated pictures of another
-seed and every tenth of the real ones trained on) to be the probability that a detection lies on a head.
+{made}
 
 ## Intended use
 Finding sperm heads for counting and tracking by casa, in phase contrast and brightfield pictures in which a head
@@ -91,14 +116,7 @@ measures about 8 to 40 pixels (`detect.scale` brings others there). Colour is no
 judge the picture themselves; not a diagnosis, and not a medical device.
 
 ## Training data
-{entry.trained_on}.
-
-Simulated pictures are of phase contrast, brightfield and plain dark heads, widely varied in light, scale, density,
-debris, noise and interlacing; real ones are of one slide. Views are cropped, scaled (simulated ones by
-{config.simulated_scale[0]:g} to {config.simulated_scale[1]:g}, real ones by {config.real_scale[0]:g} to
-{config.real_scale[1]:g}), turned, inverted, and changed in light, blur, noise and compression. There were
-{config.epochs} epochs of {config.views_per_picture} views a picture, {config.view_px} px, batches of {config.batch};
-{config.real_share:.0%} of the views are real where there are real pictures.
+{data}
 
 ## Scores
 Box scores are COCO's average precision (AP50: IoU at least 0.5). None of what is judged here was trained on, and

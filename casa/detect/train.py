@@ -47,6 +47,10 @@ class TrainConfig(Section):
     )
     simulated_light: Fraction = Field(default=0.5, description="odds of photometric changes of simulated views")
     real_light: Fraction = Field(default=0.4, description="odds of photometric changes of real views")
+    real_turns: bool = Field(
+        default=True,
+        description="turn and mirror real views too; without, the network may learn how boxes were drawn by hand",
+    )
     learning_rate: Positive = 3e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     warmup_steps: Annotated[int, Field(ge=1)] = 100
@@ -99,15 +103,17 @@ def train(
     seed: int,
     advance: Callable[[str], None] = lambda _detail: None,
     after_epoch: Callable[[EpochLog, Any], None] = lambda _log, _model: None,
+    start: Path | None = None,
 ) -> Any:
-    """Train a network from scratch on the CPU; gives the model with averaged weights, in eval mode.
+    """Train a network on the CPU; gives the model with averaged weights, in eval mode.
 
+    ``start`` is a state file to go on from; without it the network starts from scratch.
     ``advance`` is called after every step with a line on how it goes, ``after_epoch`` with the mean losses and
     the averaged model so far.
 
     Raises
     ------
-    InputError : nothing to train on. CasaError : the loss is no longer a number.
+    InputError : nothing to train on, or ``start`` is of another network. CasaError : the loss is no longer a number.
     """
     import torch
 
@@ -117,6 +123,8 @@ def train(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model: Any = network.build_network(config.network, config.classes).train()
+    if start is not None:
+        _go_on_from(start, model, config)
     model.to(memory_format=torch.channels_last)
     loss_of = network.detection_loss(model, config.box_gain, config.class_gain, config.dfl_gain)
     average: Any = copy.deepcopy(model).eval().requires_grad_(False)
@@ -146,6 +154,14 @@ def train(
     return average
 
 
+def _go_on_from(start: Path, model: Any, config: TrainConfig) -> None:
+    """Load the weights of ``start`` into the untrained ``model``."""
+    earlier, architecture, classes = network.load_state(start)
+    if architecture != config.network or tuple(classes) != config.classes:
+        raise InputError(f"{start}: is of another network than the configuration's; start from one of the same")
+    model.load_state_dict(earlier.state_dict())
+
+
 def _draw(
     config: TrainConfig, simulated: Sequence[LabelledImage], real: Sequence[LabelledImage], rng: np.random.Generator
 ) -> LabelledImage:
@@ -154,7 +170,8 @@ def _draw(
     scale, light = (
         (config.real_scale, config.real_light) if use_real else (config.simulated_scale, config.simulated_light)
     )
-    return random_view(pool[int(rng.integers(len(pool)))], config.view_px, rng, scale, light)
+    turn = config.real_turns if use_real else True
+    return random_view(pool[int(rng.integers(len(pool)))], config.view_px, rng, scale, light, turn)
 
 
 def to_batch(views: Sequence[LabelledImage]) -> tuple[Any, dict[str, Any]]:

@@ -124,3 +124,17 @@ def test_models_list_names_licence_and_training_data():
     assert "sperm" in result.stdout
     assert "AGPL-3.0-or-later" in result.stdout
     assert "VISEM-Tracking" in result.stdout
+
+
+def test_a_trained_network_is_installed_with_its_card_and_not_over_another(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    target = tmp_path / "installed"
+    target.mkdir()
+    monkeypatch.setattr("casa.resources.resource_dir", lambda kind: target)
+    assert CliRunner().invoke(app, ["install", str(models)]).exit_code == 0
+    assert {path.name for path in target.iterdir()} == {"manifest.toml", "sperm.md", "sperm.onnx", "sperm.pt"}
+    assert CliRunner().invoke(app, ["verify"]).exit_code == 0
+    assert isinstance(CliRunner().invoke(app, ["install", str(models)]).exception, InputError)
+    (models / "sperm.pt").write_bytes(b"damaged")
+    assert isinstance(CliRunner().invoke(app, ["install", str(models), "--force"]).exception, InputError)
