@@ -32,6 +32,9 @@ def train_detector(
         Path | None, typer.Option(help="Folder of the labelled real clip (clip.mp4, tracks.csv.gz).")
     ] = None,
     sim: Annotated[int | None, typer.Option(min=0, help="Number of simulated pictures.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="State file (.pt) of the same network to go on from, as in a second phase.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
@@ -77,9 +80,11 @@ def train_detector(
 
     total = steps_per_epoch(settings, len(simulated) + len(clip)) * settings.epochs
     with progress("training", total) as bar:
-        model = train(settings, simulated, clip, seed, lambda detail: bar.advance(1, detail), after_epoch)
+        model = train(settings, simulated, clip, seed, lambda detail: bar.advance(1, detail), after_epoch, start)
     command = " ".join(
-        ["casa train detector", *(["--real visem13_clip"] if real else []), f"--sim {n_simulated}",
+        ["casa train detector", *([f"--config {config.name}"] if config else []),
+         *(["--real visem13_clip"] if real else []), *([f"--start {start.name}"] if start else []),
+         f"--sim {n_simulated}",
          f"--epochs {settings.epochs}", f"--seed {seed}"]
     )  # fmt: skip
     entry, results = finish_training(model, settings, real, output, seed, command, n_simulated, clip)

@@ -10,7 +10,8 @@ from casa.detect import load_detector
 from casa.detect.augment import LabelledImage, random_view
 from casa.detect.confidence import detections_on_heads, fit_confidence
 from casa.detect.dataset import clip_images, simulated_images
-from casa.detect.train import load_train_config, steps_per_epoch
+from casa.detect.network import save_state
+from casa.detect.train import load_train_config, steps_per_epoch, train
 from casa.detect.weights import read_manifest
 from casa.errors import InputError
 from casa.resources import resource_dir
@@ -165,3 +166,17 @@ def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, mon
     again = CliRunner().invoke(app, arguments)
     assert isinstance(again.exception, InputError)
     assert "--force" in str(again.exception)
+
+
+def test_training_goes_on_from_weights_of_the_same_network(tmp_path: Path):
+    images = [LabelledImage(image[..., 0], xyxy, np.zeros(len(xyxy), np.int64)) for image, xyxy in pictures(6)]
+    settings = load_train_config(SHIPPED, {"epochs": 1, "views_per_picture": 4, "batch": 8, "view_px": 64})
+    first = train(settings, images, [], seed=0)
+    save_state(first, settings.network, settings.classes, tmp_path / "first.pt")
+    still = load_train_config(SHIPPED, {"epochs": 1, "views_per_picture": 1, "view_px": 64, "learning_rate": 1e-12})
+    second = train(still, images, [], seed=1, start=tmp_path / "first.pt")
+    for name, tensor in first.named_parameters():
+        np.testing.assert_allclose(dict(second.named_parameters())[name].numpy(), tensor.numpy(), atol=1e-5)
+    other = settings.model_copy(update={"classes": ("sperm", "cluster")})
+    with pytest.raises(InputError, match="another network"):
+        train(other, images, [], seed=0, start=tmp_path / "first.pt")
