@@ -83,18 +83,18 @@ def _card(entry: ModelEntry, config: TrainConfig, results: Mapping[str, str]) ->
     scores = "\n".join(f"| {what} | {figures} |" for what, figures in results.items())
     made = textwrap.fill(
         f"Made by `{entry.command}`. The weights are the running average at the last step: no epoch was picked by a "
-        "score. Confidence was then fitted (Platt scaling, on simulated pictures of another seed and every tenth of the "
-        "real ones trained on) to be the probability that a detection lies on a head.",
+        "score. Confidence was then fitted (Platt scaling, on simulated pictures of another seed and every tenth "
+        "of the real ones trained on) to be the probability that a detection lies on a head.",
         118,
     )
     data = textwrap.fill(
-        f"{entry.trained_on}. Simulated pictures are of phase contrast, brightfield and plain dark heads, widely varied in "
-        "light, scale, density, debris, noise and interlacing; real ones are of one slide. Views are cropped, scaled "
-        f"(simulated ones by {config.simulated_scale[0]:g} to {config.simulated_scale[1]:g}, real ones by "
-        f"{config.real_scale[0]:g} to {config.real_scale[1]:g}), turned, inverted, and changed in light, blur, noise and "
-        f"compression. There were {config.epochs} epochs of {config.views_per_picture} views a picture, "
-        f"{config.view_px} px, batches of {config.batch}; {config.real_share:.0%} of the views are real where there are "
-        "real pictures.",
+        f"{entry.trained_on}. Simulated pictures are of phase contrast, brightfield and plain dark heads, widely "
+        "varied in light, scale, density, debris, noise and interlacing; real ones are of one slide. Views are cut, "
+        f"scaled (simulated ones by {config.simulated_scale[0]:g} to {config.simulated_scale[1]:g}, real ones by "
+        f"{config.real_scale[0]:g} to {config.real_scale[1]:g}), turned, inverted, and changed in light, blur, noise "
+        f"and compression. There were {config.epochs} epochs of {config.views_per_picture} views a picture, "
+        f"{config.view_px} px, batches of {config.batch}; {config.real_share:.0%} of the views are real where there "
+        "are real pictures.",
         118,
     )
     return f"""# Model card: {entry.name}
