@@ -15,6 +15,8 @@ from casa.errors import CasaError, InputError
 
 #: A replay is called flat when its memory grows by less than this, MB in 10,000 frames.
 FLAT_MB_PER_10000_FRAMES = 1.0
+#: Shorter runs cannot tell: buffers and pools are still filling.
+FRAMES_TO_TELL = 10_000
 _STATM = Path("/proc/self/statm")
 
 
@@ -32,11 +34,11 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def memory_slope(frames: np.ndarray, rss_mb: np.ndarray, skip_fraction: float = 0.25) -> dict[str, float | bool]:
+def memory_slope(frames: np.ndarray, rss_mb: np.ndarray, skip_fraction: float = 0.25) -> dict[str, float | bool | None]:
     """How memory grows, from samples (n,) of frame number and resident MB.
 
     The first ``skip_fraction`` of the run is left out: caches and pools fill there. The slope is Theil and Sen's
-    (the median of the slopes of all pairs), which single peaks do not move.
+    (the median of the slopes of all pairs), which single peaks do not move. ``flat`` is None below 10,000 frames.
     """
     from scipy.stats import theilslopes
 
@@ -50,7 +52,7 @@ def memory_slope(frames: np.ndarray, rss_mb: np.ndarray, skip_fraction: float = 
         "start_mb": float(rss_mb[late][0]),
         "end_mb": float(rss_mb[late][-1]),
         "peak_mb": float(rss_mb.max()),
-        "flat": bool(slope < FLAT_MB_PER_10000_FRAMES),
+        "flat": bool(slope < FLAT_MB_PER_10000_FRAMES) if frames[-1] - frames[0] >= 0.9 * FRAMES_TO_TELL else None,
     }
 
 

@@ -142,7 +142,7 @@ def memory(
         f"memory: {result['start_mb']:.0f} MB after the first quarter, {result['end_mb']:.0f} MB at the end, "
         f"peak {result['peak_mb']:.0f} MB"
     )
-    verdict = "flat" if result["flat"] else "GROWING"
+    verdict = {True: "flat", False: "GROWING", None: "too short a run to tell (10,000 frames and more)"}[result["flat"]]
     print(
         f"slope: {result['slope_mb_per_10000_frames']:+.2f} MB in 10,000 frames "
         f"({result['slope_low']:+.2f} to {result['slope_high']:+.2f}): {verdict}"

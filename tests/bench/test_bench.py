@@ -72,6 +72,7 @@ def test_memory_that_fills_a_cache_is_flat_and_memory_that_leaks_is_not():
     leak = memory_slope(frames, 400 + frames * 3e-4 + noise)
     assert not leak["flat"]
     assert leak["slope_mb_per_10000_frames"] == pytest.approx(3.0, rel=0.1)
+    assert memory_slope(frames / 100, 400 + frames * 3e-4)["flat"] is None
 
 
 def test_resident_memory_follows_what_is_held():
