@@ -78,6 +78,10 @@ def run_ultralytics(task: dict[str, Any]) -> dict[str, Any]:
                 cpu_start_s = time.process_time()
             times_s.append(time.perf_counter())
             boxes += len(result.boxes or ())
+            if len(times_s) == config.source.max_frames:
+                break
+        if len(times_s) == config.source.max_frames:
+            break
     cpu_s = time.process_time() - cpu_start_s
     intervals = len(times_s) - 1
     if intervals < 1:

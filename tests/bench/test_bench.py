@@ -110,6 +110,20 @@ def test_runs_are_put_together_by_their_medians():
     assert summary["parts_cpu_ms_per_frame"] == {"track": 2.0}
 
 
+def test_casa_and_its_peer_run_in_turn_on_the_real_clip(shared_data):
+    config = Config.model_validate({"source": {"max_frames": 25}})
+    order: list[str] = []
+    clip = shared_data / "visem13_clip" / "clip.mp4"
+    result = bench_replay(clip, config, peer="ultralytics", repeats=1, on_run=lambda name, _: order.append(name))
+    assert order == ["casa", "ultralytics"]
+    assert result["casa"]["frames"] == result["ultralytics"]["frames"] == 25
+    assert result["ratio"] == pytest.approx(result["casa"]["fps_median"] / result["ultralytics"]["fps_median"])
+    assert result["ultralytics"]["runs"][0]["detail"]["boxes_per_frame"] > 10  # the same weights find sperm there too
+    parts = result["casa"]["parts_cpu_ms_per_frame"]
+    assert {"source", "detect", "track", "kinematics", "record", "network"} <= set(parts)
+    assert 0 < result["other_than_network_cpu_ms_per_frame"] < result["casa"]["cpu_ms_per_frame"]
+
+
 def test_a_run_that_fails_says_so(tmp_path):
     task = {"program": "casa", "clip": str(tmp_path / "no.mp4"), "folder": str(tmp_path), "config": {}}
     with pytest.raises(CasaError, match=r"the casa run on .*no\.mp4 failed .*no such file"):
