@@ -9,7 +9,9 @@ import typer
 
 
 def simulate(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder; the recording gets a folder of its own in it.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder; the recording gets a folder of its own in it.")
+    ],
     preset: Annotated[str, typer.Option(help="What to simulate; a wrong name lists the known ones.")] = "default",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same recording.")] = 0,
     frames: Annotated[

@@ -68,7 +68,7 @@ class Look:
 
 #: After VISEM: bright cores in a dark reddish rim and a bluish halo, dark tails, on dark gray.
 PHASE_CONTRAST = Look(
-    background=(54.0, 59.0, 63.0),
+    background=(53.0, 58.0, 62.0),
     uneven=0.05,
     body=(10.0, 0.0, 4.0),
     ring=(-28.0, -52.0, -44.0),
@@ -92,11 +92,11 @@ PHASE_CONTRAST = Look(
     flash=0.55,
     chroma_shift=0.7,
     sharpen=0.9,
-    read_noise=2.0,
+    read_noise=1.3,
     shot_noise=0.02,
-    noise_sigma=0.75,
-    chroma_noise=1.9,
-    jpeg_quality=62,
+    noise_sigma=0.9,
+    chroma_noise=1.6,
+    jpeg_quality=82,
 )
 
 #: After interlaced video of unstained cells in brightfield: dark heads with a bright rim, faint tails, on light gray.
@@ -125,10 +125,10 @@ BRIGHTFIELD = Look(
     flash=0.3,
     chroma_shift=0.25,
     sharpen=0.5,
-    read_noise=2.3,
+    read_noise=1.9,
     shot_noise=0.015,
     noise_sigma=0.8,
     chroma_noise=1.8,
-    jpeg_quality=66,
+    jpeg_quality=75,
     box_margin_um=0.8,
 )

@@ -263,7 +263,7 @@ def _blotch_planes(rng: np.random.Generator, look: Look, height: int, width: int
     """Colour blotches of 8 to 16 px: what is left of chroma after a compressor."""
     planes = []
     for _ in range(count):
-        coarse = rng.standard_normal((height // 8 + 1, width // 8 + 1, 3), np.float32)
+        coarse = rng.standard_normal((height // 12 + 1, width // 12 + 1, 3), np.float32)
         coarse -= coarse.mean(-1, keepdims=True) * np.float32(0.8)
         planes.append(
             cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(look.chroma_noise)
