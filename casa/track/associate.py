@@ -21,6 +21,8 @@ _ALL_PAIRS_LIMIT = 10_000
 _DENSE_LIMIT = 48
 #: Above this many tracks and detections together a connected part is solved sparsely.
 _SPARSE_LIMIT = 400
+#: Detections that a track may choose from in a sparsely solved part.
+_CHOICES = 4
 _NONE = np.empty(0, np.int64)
 
 
@@ -139,8 +141,11 @@ def assign(track: IntArray, detection: IntArray, cost: FloatArray, limit: float)
     chosen = [(track[alone], detection[alone])]
     for part in _parts(track[rest], detection[rest]):
         pairs = rest[part]
-        solve = _solve_dense if _is_small(track[pairs], detection[pairs]) else _solve_sparse
-        chosen.append(solve(track[pairs], detection[pairs], cost[pairs], limit))
+        if _is_small(track[pairs], detection[pairs]):
+            chosen.append(_solve_dense(track[pairs], detection[pairs], cost[pairs], limit))
+        else:
+            pairs = pairs[_cheapest(track[pairs], cost[pairs])]
+            chosen.append(_solve_sparse(track[pairs], detection[pairs], cost[pairs], limit))
     return np.concatenate([t for t, _ in chosen]), np.concatenate([d for _, d in chosen])
 
 
@@ -148,6 +153,14 @@ def _is_small(track: IntArray, detection: IntArray) -> bool:
     """Whether the tracks and detections of a connected part are few enough for a dense problem."""
     # p connected pairs have at most p + 1 tracks and detections
     return len(track) < _SPARSE_LIMIT or len(_compact(track)[0]) + len(_compact(detection)[0]) <= _SPARSE_LIMIT
+
+
+def _cheapest(track: IntArray, cost: FloatArray) -> IntArray:
+    """The few cheapest pairs of each track: where hundreds of heads are all within reach, the rest never matters."""
+    order = np.lexsort((cost, track))
+    ordered = track[order]
+    rank = np.arange(len(track)) - np.searchsorted(ordered, ordered)
+    return np.sort(order[rank < _CHOICES])
 
 
 def _parts(track: IntArray, detection: IntArray) -> Iterator[IntArray]:

@@ -96,7 +96,7 @@ class Tracker:
             track, detection = self._associate(usable)
             self._correct(track, detection, usable, d.t_ns, step_s)
         self._start(detection, usable, d.t_ns)
-        self._confirm(d.t_ns)
+        self._confirm(usable, d.t_ns)
         ended.append(self._end_missed(d.t_ns))
         self._t_ns = d.t_ns
         self.counters.frames += 1
@@ -234,7 +234,7 @@ class Tracker:
             )
         )
 
-    def _confirm(self, t_ns: int) -> None:
+    def _confirm(self, usable: _Usable, t_ns: int) -> None:
         """Give an id to each tentative track that was just seen and has evidence enough."""
         c, tracks = self.config, self._tracks
         ready = (tracks.track_id == 0) & (tracks.match >= 0) & (tracks.hits >= c.confirm_hits)
@@ -242,6 +242,9 @@ class Tracker:
         ready &= t_ns - tracks.born_ns >= c.confirm_age_s * 1e9
         rows = np.flatnonzero(ready)
         if len(rows):
+            # by place, so that the order in which a detector lists its boxes does not name the tracks
+            x, y = usable.xy[:, tracks.match[rows]]
+            rows = rows[np.lexsort((y, x))]
             tracks.track_id[rows] = np.arange(self._next_id, self._next_id + len(rows))
             self._next_id += len(rows)
             self.counters.tracks += len(rows)
