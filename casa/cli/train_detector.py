@@ -33,7 +33,7 @@ def train_detector(
     ] = None,
     sim: Annotated[int | None, typer.Option(min=0, help="Number of simulated pictures.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="State file (.pt) of the same network to go on from, as in a second phase.")
+        Path | None, typer.Option(help="training.pt of an earlier run with the same network, to go on from.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -45,7 +45,7 @@ def train_detector(
     import torch
 
     from casa.cli.output import print_json
-    from casa.detect import dataset, publish
+    from casa.detect import dataset, network, publish
     from casa.detect.train import load_train_config, steps_per_epoch, train
     from casa.errors import CasaError, InputError
     from casa.progress import progress
@@ -81,12 +81,13 @@ def train_detector(
     total = steps_per_epoch(settings, len(simulated) + len(clip)) * settings.epochs
     with progress("training", total) as bar:
         model = train(settings, simulated, clip, seed, lambda detail: bar.advance(1, detail), after_epoch, start)
-    command = " ".join(
-        ["casa train detector", *([f"--config {config.name}"] if config else []),
-         *(["--real visem13_clip"] if real else []), *([f"--start {start.name}"] if start else []),
-         f"--sim {n_simulated}",
-         f"--epochs {settings.epochs}", f"--seed {seed}"]
-    )  # fmt: skip
+    # Before its confidence is fitted: what another phase goes on from.
+    network.save_state(model, settings.network, settings.classes, output / "training.pt")
+    words = ["casa train detector"]
+    words += [f"--config {config.name}"] if config else []
+    words += ["--real visem13_clip"] if real else []
+    words += [f"--start {Path(start.parent.name) / start.name}"] if start else []
+    command = " ".join([*words, f"--sim {n_simulated}", f"--epochs {settings.epochs}", f"--seed {seed}"])
     entry, results = finish_training(model, settings, real, output, seed, command, n_simulated, clip)
     if as_json:
         print_json({"weights": str(entry.files["onnx"][0]), "sha256": entry.files["onnx"][1], "scores": entry.scores})
