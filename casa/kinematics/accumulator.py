@@ -16,7 +16,7 @@ from casa.config import KinematicsConfig
 from casa.kinematics.buffers import TrackBuffers
 from casa.kinematics.drift import DriftPath, common_velocity
 from casa.kinematics.grade import motility_percent
-from casa.kinematics.jitter import LONG_STRETCH, SHORT_STRETCH, jitter_of_track, noise_floor_px2
+from casa.kinematics.jitter import LONG_STRETCH, SHORT_STRETCH, Jitter, jitter_of_field, jitter_of_track, noise_samples
 from casa.kinematics.rows import Piece, TrackSums, measure_piece, row_of, table_of
 from casa.types import Calibration, KinematicsFlag, KinematicsTable, Summary, Tracks
 
@@ -26,9 +26,9 @@ _DRIFT_EPOCHS = 3
 #: Cells within this of each other, in um/s, drift alike; in px/s where there is no scale.
 _DRIFT_SPREAD_UM_S = 4.0
 _DRIFT_SPREAD_PX_S = 10.0
-#: Noise floors kept for the estimate of the jitter: the newest ones.
-_FLOORS_KEPT = 512
-_MIN_FLOORS = 3
+#: Stretches of track kept for the estimate of the jitter: the newest ones.
+_STRETCHES_KEPT = 512
+_MIN_STRETCHES = 3
 #: A track not seen for so long at the end of an epoch has ended, or is in a gap.
 _STILL_SEEN_S = 0.1
 
@@ -57,8 +57,8 @@ class KinematicsAccumulator:
         self._ended: dict[int, None] = {}
         self._drift = DriftPath(EPOCH_S)
         self._velocities: list[Any] = []
-        self._floors = np.empty(0)
-        self._jitter_px: list[float] = []
+        self._noise = np.empty((0, 9))
+        self._jitter: list[Jitter] = []
         self._start_ns = 0
         self._last_ns = 0
         self._n_frames = 0
@@ -92,7 +92,7 @@ class KinematicsAccumulator:
 
     def finish(self) -> KinematicsTable:
         """The rows of the tracks that are left; nothing can be added after."""
-        length_s = (self._last_ns - self._start_ns) / 1e9 - len(self._jitter_px) * EPOCH_S
+        length_s = (self._last_ns - self._start_ns) / 1e9 - len(self._jitter) * EPOCH_S
         if not self._finished and self._n_frames:
             self._finished = True
             self._close_epoch(max(length_s, 0.0))
@@ -108,7 +108,7 @@ class KinematicsAccumulator:
             area_um2 = width_px * calibration.um_per_px_x * height_px * calibration.um_per_px_y
             # one head in one um^3 (1e-12 mL) is 1e12 in a mL, 1e6 millions
             concentration = heads / (area_um2 * calibration.chamber_depth_um) * 1e6 * calibration.chamber_factor
-        jitter = self._jitter_now()
+        jitter_px = self._jitter[-1].sigma_px if self._jitter else np.nan
         names = [name for name, bit in vars(KinematicsFlag).items() if isinstance(bit, int) and bit & self._bits]
         return Summary(
             n_tracks=self._n_tracks,
@@ -117,7 +117,7 @@ class KinematicsAccumulator:
             motility_percent=motility_percent(self._seconds_by_grade),
             graded_time_s=float(self._seconds_by_grade.sum()),
             drift_px_s=self._drift.mean_rate,
-            jitter_px=jitter if np.isfinite(jitter) else None,
+            jitter_px=jitter_px if np.isfinite(jitter_px) else None,
             jitter_corrected=bool(self._bits & KinematicsFlag.JITTER_CORRECTED),
             drift_corrected=config.drift and self._drift.mean_rate is not None,
             flags=tuple(name.lower() for name in names),
@@ -133,7 +133,7 @@ class KinematicsAccumulator:
 
     def _close_epochs(self, t_ns: int) -> list[dict[str, Any]]:
         passed = self._epoch_of(t_ns)
-        while len(self._jitter_px) < passed:
+        while len(self._jitter) < passed:
             self._close_epoch(EPOCH_S)
         return self._rows_of_ended() if self._ended else []
 
@@ -144,18 +144,15 @@ class KinematicsAccumulator:
             scale = (self._calibration.um_per_px_x * self._calibration.um_per_px_y) ** 0.5
         spread = _DRIFT_SPREAD_PX_S if self._calibration is None else _DRIFT_SPREAD_UM_S / scale
         self._drift.close_epoch(common_velocity(np.concatenate(self._velocities), spread), length_s)
-        begun_ns = self._start_ns + round(len(self._jitter_px) * EPOCH_S * 1e9)
+        begun_ns = self._start_ns + round(len(self._jitter) * EPOCH_S * 1e9)
         ends_ns = begun_ns + round((length_s - _STILL_SEEN_S) * 1e9)
         stretches = self._buffers.even_stretches(LONG_STRETCH, SHORT_STRETCH, begun_ns, ends_ns)
         for length in (LONG_STRETCH, SHORT_STRETCH):
-            alike = [stretch for stretch in stretches if len(stretch) == length]
+            alike = [(xy, rate_hz) for xy, rate_hz in stretches if len(xy) == length]
             if alike:
-                self._floors = np.concatenate([self._floors, noise_floor_px2(np.array(alike))])[-_FLOORS_KEPT:]
-        enough = len(self._floors) >= _MIN_FLOORS
-        self._jitter_px.append(float(np.sqrt(np.median(self._floors))) if enough else np.nan)
-
-    def _jitter_now(self) -> float:
-        return self._jitter_px[-1] if self._jitter_px else np.nan
+                new = noise_samples(np.array([xy for xy, _ in alike]), np.array([rate_hz for _, rate_hz in alike]))
+                self._noise = np.concatenate([self._noise, new])[-_STRETCHES_KEPT:]
+        self._jitter.append(jitter_of_field(self._noise) if len(self._noise) >= _MIN_STRETCHES else Jitter())
 
     def _rows_of_ended(self) -> list[dict[str, Any]]:
         """Rows of ended tracks whose last epoch has passed."""
@@ -163,7 +160,7 @@ class KinematicsAccumulator:
         for key in list(self._ended):
             slot = self._buffers.slot_of[key]
             last_ns = int(self._buffers.t_ns[slot, self._buffers.n[slot] - 1])
-            if self._epoch_of(last_ns) < len(self._jitter_px):
+            if self._epoch_of(last_ns) < len(self._jitter):
                 rows.append(self._row(key))
         return rows
 
@@ -177,11 +174,11 @@ class KinematicsAccumulator:
         if config.drift and self._drift.mean_rate is not None:
             xy = xy - self._drift.displacement((t_ns - self._start_ns) / 1e9)
             sums.drift_corrected = True
-        epoch = min(self._epoch_of(int(t_ns[-1])), len(self._jitter_px) - 1)
-        estimated = self._jitter_px[epoch] if epoch >= 0 else np.nan
+        epoch = min(self._epoch_of(int(t_ns[-1])), len(self._jitter) - 1)
+        field = self._jitter[epoch] if epoch >= 0 else Jitter()
         told = config.jitter_px
-        jitter_px = jitter_of_track(index, xy, estimated) if told in ("auto", 0) else float(told)
-        piece = Piece(index, t_ns, xy, jitter_px, correct=told != 0)
+        jitter = jitter_of_track(index, xy, field) if told in ("auto", 0) else Jitter(float(told))
+        piece = Piece(index, t_ns, xy, jitter, correct=told != 0)
         end = measure_piece(sums, piece, config, self._calibration, last)
         self._buffers.drop_before(slot, end)
 

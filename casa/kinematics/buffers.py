@@ -89,13 +89,14 @@ class TrackBuffers:
         long = span_s >= min_span_s
         return moved[long] / span_s[long, None]
 
-    def even_stretches(self, long: int, short: int, since_ns: int, until_ns: int) -> list[FloatArray]:
-        """Gap-free stretches among the samples not looked at yet, px, of tracks seen between two times.
+    def even_stretches(self, long: int, short: int, since_ns: int, until_ns: int) -> list[tuple[FloatArray, float]]:
+        """Gap-free stretches (k, 2) px among the samples not looked at yet, of tracks seen between two times, each with
+        its rate in Hz.
 
         A track gives its newest ``long`` samples in a row, or the ``short`` newest of a row that is over before
         ``until_ns``; what it gave is not looked at again.
         """
-        found: list[FloatArray] = []
+        found: list[tuple[FloatArray, float]] = []
         slots = np.fromiter(self.slot_of.values(), np.int64, len(self.slot_of))
         slots = slots[(self.fresh[slots] >= short) & (self.n[slots] > short)]
         slots = slots[self.t_ns[slots, self.n[slots] - 1] >= since_ns]
@@ -111,6 +112,8 @@ class TrackBuffers:
             over = end < n or self.t_ns[slot, n - 1] < until_ns
             if length < short or (length < long and not over):
                 continue
-            found.append(self.xy[slot, end - (long if length >= long else short) : end].copy())
+            length = long if length >= long else short
+            took_s = (self.t_ns[slot, end - 1] - self.t_ns[slot, end - length]) / 1e9
+            found.append((self.xy[slot, end - length : end].copy(), (length - 1) / took_s))
             self.fresh[slot] = n - end
         return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from casa.config import KinematicsConfig
 from casa.kinematics.grade import Limits, main_grade, time_by_grade, window_edges
-from casa.kinematics.jitter import remove_jitter
+from casa.kinematics.jitter import Jitter, remove_jitter
 from casa.kinematics.paths import PathSums, add_gaps, average_path, cut_at_long_gaps, find_gaps, measure_path
 from casa.types import Calibration, FloatArray, IntArray, KinematicsFlag, KinematicsTable
 
@@ -38,13 +38,13 @@ class Piece:
     """Samples of one track to be measured together.
 
     index (n,) picture numbers; t_ns (n,) times; xy_px (n, 2) measured positions with the drift taken out if it is to
-    be. jitter_px: sd per axis as estimated or told (0: none). correct: whether the speeds are corrected for it.
+    be. jitter: as estimated or told. correct: whether the speeds are corrected for it.
     """
 
     index: IntArray
     t_ns: IntArray
     xy_px: FloatArray
-    jitter_px: float
+    jitter: Jitter
     correct: bool
 
 
@@ -66,7 +66,7 @@ def measure_piece(
     t_s = (piece.t_ns - piece.t_ns[0]) / 1e9
     gap = find_gaps(piece.index, t_s)
     runs = cut_at_long_gaps(t_s, gap)
-    quiet = remove_jitter(piece.index, t_s, piece.xy_px, piece.jitter_px)
+    quiet = remove_jitter(piece.index, t_s, piece.xy_px, piece.jitter)
     path = quiet if piece.correct else piece.xy_px
     windows = [
         window_edges(t_s[first:stop], config.grade_window_s, whole_track=last or stop < len(t_s))
@@ -82,7 +82,7 @@ def measure_piece(
         sums.start_ns, sums.first_px, sums.n_samples = int(piece.t_ns[0]), path[0].copy(), 1
     sums.n_samples += end
     sums.end_ns, sums.last_px = int(piece.t_ns[end]), path[end].copy()
-    sums.jitter_corrected |= piece.correct and piece.jitter_px > 0
+    sums.jitter_corrected |= piece.correct and piece.jitter.sigma_px > 0
     if end == 0:
         return 0
 

@@ -81,7 +81,7 @@ def test_a_sinusoid_has_the_alh_and_bcf_of_its_wave(rate):
     assert row["alh_max_um"] == pytest.approx(4, rel=0.06)
     assert row["alh_mean_um"] <= row["alh_max_um"]
     near_nyquist = bool(row["flags"] & KinematicsFlag.BCF_NEAR_NYQUIST)
-    assert near_nyquist == (20 > rate / 4)
+    assert near_nyquist == (rate / 4 < 20)
 
 
 def test_a_slow_beat_is_measured_alike_at_all_frame_rates():
