@@ -115,7 +115,7 @@ class TrackConfig(Section):
     )
     confirm_hits: Annotated[int, Field(ge=1)] = Field(default=2, description="detections before a track is confirmed")
     confirm_confidence: NonNegative = Field(
-        default=1.6, description="sum of their confidences before a track is confirmed"
+        default=1.7, description="sum of their confidences before a track is confirmed"
     )
     confirm_age_s: NonNegative = Field(default=0.0, description="age before a track is confirmed")
     tentative_miss_s: NonNegative = Field(default=0.03, description="an unconfirmed track missed for longer ends")

@@ -187,17 +187,14 @@ def test_low_confidence_detections_keep_a_track_but_start_none():
 def test_two_cells_that_cross_keep_their_ids():
     rng = np.random.default_rng(1)
     tracker = Tracker()
+    by_height = []
     for k in range(100):
         x = 100 + 2 * k
         out = tracker.update(detections(k, k / 50, rng.normal([[x, 100 + k], [x, 200 - k]], 0.5)))
-    by_id = dict(zip(out.track_id.tolist(), out.measured_xy_px[:, 1], strict=True))
-    assert len(by_id) == 2
-    first = 1 if by_id[1] > by_id[2] else 2
-    assert abs(by_id[first] - 199) < 3
-    start = Tracker()
-    for k in range(2):
-        begun = start.update(detections(k, k / 50, [[100 + 2 * k, 100 + k], [100 + 2 * k, 200 - k]]))
-    assert begun.measured_xy_px[begun.track_id == first, 1] < 150
+        if k in (10, 99):
+            assert out.track_id.size == 2
+            by_height.append(out.track_id[np.argsort(out.measured_xy_px[:, 1])].tolist())
+    assert by_height[1] == by_height[0][::-1]
 
 
 def test_five_thousand_detections_in_a_frame_take_no_seconds():
@@ -206,9 +203,9 @@ def test_five_thousand_detections_in_a_frame_take_no_seconds():
     rng = np.random.default_rng(0)
     tracker = Tracker()
     start = time.thread_time()
-    for k in range(4):
+    for k in range(3):
         tracker.update(detections(k, k / 50, rng.uniform(0, 1, (5000, 2)) * [640, 480]))
-    assert time.thread_time() - start < 8.0
+    assert time.thread_time() - start < 4.0
 
 
 def test_pairs_by_grid_are_the_pairs_of_comparing_all():
