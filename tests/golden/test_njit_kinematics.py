@@ -6,6 +6,7 @@ over samples, the running mean as an explicit sum over trapezia.
 
 import csv
 import gzip
+import itertools
 import math
 
 import numpy as np
@@ -41,7 +42,7 @@ def _table(tracks):
 
 def _position(samples, t):
     """Where the polyline through (t, x, y) samples is at a time."""
-    for (t0, x0, y0), (t1, x1, y1) in zip(samples[:-1], samples[1:], strict=True):
+    for (t0, x0, y0), (t1, x1, y1) in itertools.pairwise(samples):
         if t0 - 1e-9 <= t <= t1 + 1e-9:
             part = (t - t0) / (t1 - t0)
             return x0 + part * (x1 - x0), y0 + part * (y1 - y0)
@@ -54,7 +55,7 @@ def _mean_position(samples, middle, window):
     knots = [begin] + [t for t, _, _ in samples if begin < t < end] + [end]
     sum_x = sum_y = 0.0
     points = [_position(samples, t) for t in knots]
-    for (ta, tb), (a, b) in zip(zip(knots[:-1], knots[1:], strict=True), zip(points[:-1], points[1:], strict=True), strict=True):  # fmt: skip
+    for (ta, tb), (a, b) in zip(itertools.pairwise(knots), itertools.pairwise(points), strict=True):
         sum_x += (tb - ta) * (a[0] + b[0]) / 2
         sum_y += (tb - ta) * (a[1] + b[1]) / 2
     return sum_x / window, sum_y / window
@@ -65,7 +66,7 @@ def _second_computation(track):
     samples = [(frame / FPS, x * SCALE, y * SCALE) for frame, x, y in track]
     duration = samples[-1][0] - samples[0][0]
     path = 0.0
-    for a, b in zip(samples[:-1], samples[1:], strict=True):
+    for a, b in itertools.pairwise(samples):
         path += math.dist(a[1:], b[1:])
     vcl = path / duration
     vsl = math.dist(samples[0][1:], samples[-1][1:]) / duration
@@ -78,7 +79,7 @@ def _second_computation(track):
             average.append((t, *_mean_position(near, t, window)))
     vap = math.nan
     if len(average) > 1:
-        along = sum(math.dist(a[1:], b[1:]) for a, b in zip(average[:-1], average[1:], strict=True))
+        along = sum(math.dist(a[1:], b[1:]) for a, b in itertools.pairwise(average))
         vap = along / (average[-1][0] - average[0][0])
 
     frames_a_second = round(FPS)

@@ -63,7 +63,7 @@ def test_live_and_from_a_table_the_same_rows_come_out(config, late_frames):
     assert summary.graded_time_s == pytest.approx(wanted_summary.graded_time_s)
     assert summary.jitter_px == wanted_summary.jitter_px
     assert summary.drift_px_s == wanted_summary.drift_px_s
-    assert (wanted_summary.jitter_px is not None)
+    assert wanted_summary.jitter_px is not None
     assert wanted_summary.n_tracks == len(wanted)
 
 
