@@ -111,7 +111,11 @@ class Swimmers:
     def orientation_at(self, t_s: float) -> FloatArray:
         """(n,) direction the head points to, rad: its heading and the swing of the beat."""
         phase = 2 * np.pi * self.beat_hz * t_s + self.beat_phase_rad
-        return self.heading_at(t_s) + self.yaw_rad * np.cos(phase)
+        heading = self.heading_at(t_s)
+        # An immotile cell's heading is the direction of its Brownian steps; its body turns a thousandth as fast.
+        still = self.mode == MODES.index(Mode.IMMOTILE)
+        heading = np.where(still, self.heading_rad[:, 0] + 0.03 * (heading - self.heading_rad[:, 0]), heading)
+        return heading + self.yaw_rad * np.cos(phase)
 
     def tails_um(self, t_s: float, n_points: int) -> FloatArray:
         """(n, n_points, 2) tail points relative to the head centre, um, from the neck to the tip.
