@@ -150,9 +150,8 @@ def assign(track: IntArray, detection: IntArray, cost: FloatArray, limit: float)
 
 
 def _is_small(track: IntArray, detection: IntArray) -> bool:
-    """Whether the tracks and detections of a connected part are few enough for a dense problem."""
-    # p connected pairs have at most p + 1 tracks and detections
-    return len(track) < _SPARSE_LIMIT or len(_compact(track)[0]) + len(_compact(detection)[0]) <= _SPARSE_LIMIT
+    """Whether the tracks and detections of a part are few enough for a dense problem."""
+    return 2 * len(track) <= _SPARSE_LIMIT or len(_compact(track)[0]) + len(_compact(detection)[0]) <= _SPARSE_LIMIT
 
 
 def _cheapest(track: IntArray, cost: FloatArray) -> IntArray:
@@ -176,6 +175,8 @@ def _parts(track: IntArray, detection: IntArray) -> Iterator[IntArray]:
         return
     graph = coo_matrix((np.ones(len(row), np.int8), (row, n + column)), shape=(n + m, n + m))
     _, label = connected_components(graph, directed=False)
-    of_pair = label[row]
+    # small parts are solved together, since each solution costs more than the matrix
+    part_end = np.cumsum(np.bincount(label))
+    of_pair = (part_end // _DENSE_LIMIT)[label[row]]
     order = np.argsort(of_pair, kind="stable")
     yield from np.split(order, np.flatnonzero(np.diff(of_pair[order])) + 1)

@@ -39,7 +39,6 @@ _DERIVATIVE = np.array([0, 1, 2, 0, 1, 2])
 _F_POWER = np.maximum(_DERIVATIVE[None] - _DERIVATIVE[:, None], 0)
 _PACKED_DERIVATIVE = _DERIVATIVE[PACK_ROW] + _DERIVATIVE[PACK_COLUMN]
 _CONGRUENCE_POWER = np.maximum(_PACKED_DERIVATIVE[None] - _PACKED_DERIVATIVE[:, None], 0)
-_ALL = slice(None)
 _LOG_2PI = float(np.log(2 * np.pi))
 #: Measurement variance that stands for none at all: it moves no state and no covariance by a bit of a float64.
 _VAST = 1e40
@@ -223,19 +222,17 @@ class ImmBank:
 
     def position_moments(self) -> tuple[FloatArray, FloatArray]:
         """(2, n) mean position of the heads and (3, n) its covariance (xx, xy, yy), over all models, beats included."""
-        weight = self.mu[:, None]
         position = self.x[:, ::3]
-        mean = (weight * position).sum(axis=0)
+        mean = np.einsum("mn,mkn->kn", self.mu, position)
         delta = position - mean
         second = self.p.take(_POSITION_ENTRIES, axis=1)
         second += delta.take((0, 0, 1), axis=1) * delta.take((0, 1, 1), axis=1)
         second[:, ::2] += self._beat_variance[:, :, None]
-        second *= weight
-        return mean, second.sum(axis=0)
+        return mean, np.einsum("mn,mkn->kn", self.mu, second)
 
-    def mean_state(self, rows: IntArray | slice = _ALL) -> FloatArray:
-        """(6, k) mean state of the tracks ``rows`` over all models; the path's, where the head beats about it."""
-        return (self.mu[:, None, rows] * self.x[:, :, rows]).sum(axis=0)
+    def mean_state(self) -> FloatArray:
+        """(6, n) mean state over all models; the path's, where the head beats about it."""
+        return np.einsum("mn,mkn->kn", self.mu, self.x)
 
     def head(self, rows: IntArray, z_px: FloatArray, variance_px2: float) -> FloatArray:
         """(2, k) where the heads of the tracks ``rows`` are, given where they were just measured (2, k).
@@ -244,7 +241,7 @@ class ImmBank:
         E[head | z, path] = path + beat² / (beat² + R) (z - path).
         """
         share = variance_px2 / (self._beat_variance + variance_px2)
-        return z_px + ((self.mu[:, rows] * share)[:, None] * (self.x[:, ::3, rows] - z_px)).sum(axis=0)
+        return z_px + np.einsum("mn,mkn->kn", self.mu[:, rows] * share, self.x[:, ::3, rows] - z_px)
 
     def update(self, z_px: FloatArray, variance_px2: FloatArray) -> FloatArray:
         """Correct every track by where it was measured.

@@ -154,10 +154,9 @@ class Tracker:
         reach = np.minimum(np.sqrt(c.gate_d2 * np.maximum(xx, yy)), c.max_reach_px)
         track, detection = pairs_in_reach(mean, reach, usable.xy)
         det = xx * yy - xy * xy
-        inverse = np.stack([yy, -2 * xy, xx]) / det
-        dx, dy = usable.xy[:, detection] - mean[:, track]
-        a, b, g = inverse[:, track]
-        d2 = a * dx * dx + b * dx * dy + g * dy * dy
+        dx, dy = usable.xy.take(detection, axis=1) - mean.take(track, axis=1)
+        a, b, g = (yy / det)[track], (xy / det)[track], (xx / det)[track]
+        d2 = (a * dx - 2 * b * dy) * dx + g * dy * dy
         near = np.flatnonzero(d2 <= c.gate_d2)
         track, detection, d2 = track[near], detection[near], d2[near]
         of_track = c.spread_weight * np.log(det / variance**2) + c.miss_weight * tracks.miss_rate
@@ -191,11 +190,15 @@ class Tracker:
             if found_t:
                 stage &= free_t[track] & free_d[detection]
             pairs = np.flatnonzero(stage)
+            if len(pairs) == 0:
+                continue
             t, d = assign(track[pairs], detection[pairs], cost[pairs], self.config.cost_limit)
             free_t[t] = False
             free_d[d] = False
             found_t.append(t)
             found_d.append(d)
+        if not found_t:
+            return _NO_IDS, _NO_IDS
         return np.concatenate(found_t), np.concatenate(found_d)
 
     def _correct(self, track: IntArray, detection: IntArray, usable: _Usable, t_ns: int, step_s: float) -> None:
@@ -278,7 +281,7 @@ class Tracker:
         predicted = ~seen[rows]
         hit = np.flatnonzero(~predicted)
         match = tracks.match[rows[hit]]
-        state = self._bank.mean_state(rows)
+        state = self._bank.mean_state()[:, rows]
         centre = state[(X, Y), :]
         centre[:, hit] = self._bank.head(rows[hit], usable.xy[:, match], c.measurement_sd_px**2)
         half = np.exp(tracks.log_size[:, rows]) / 2
