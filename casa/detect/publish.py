@@ -119,8 +119,7 @@ judge the picture themselves; not a diagnosis, and not a medical device.
 {data}
 
 ## Scores
-Box scores are COCO's average precision (AP50: IoU at least 0.5). None of what is judged here was trained on, and
-nothing was chosen by these figures.
+Box scores are COCO's average precision (AP50: IoU at least 0.5). None of what is judged here was trained on.
 
 | judged on | figures |
 |---|---|
