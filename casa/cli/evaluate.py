@@ -256,16 +256,20 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def print_scores(title: str, rows: dict[str, dict[str, Any]], names: Sequence[str]) -> None:
     """A table for people: one line a row, one column a score."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")
     for row, scores in rows.items():
         table.add_row(row, *(_cell(scores.get(name)) for name in names), end_section=False)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no edge to cut figures off at
+        console = Console(width=240)
+    console.print(table)
 
 
 def _cell(value: Any) -> str:
