@@ -57,7 +57,7 @@ def detector(
     from casa.cli.output import print_json
     from casa.config import load_config
     from casa.errors import InputError
-    from casa.evaluate.boxes import frames_between
+    from casa.evaluate.boxes import first_fields, frames_between
     from casa.evaluate.detection import detection_scores
     from casa.evaluate.truth import centre_in_mask, read_ignore_mask, read_truth
 
@@ -69,6 +69,7 @@ def detector(
     )
     found_table, frame_size_px = detections_of(found, settings, stop)
     true = read_truth(truth, _size(size) or frame_size_px)
+    found_table = first_fields(found_table, true.table)
     true_table, found_table = frames_between(true.table, first, stop), frames_between(found_table, first, stop)
     if len(true_table) == 0:
         raise InputError(f"{truth}: has no true object in the frames to judge; give other --frames")
@@ -116,7 +117,7 @@ def tracker(
     from casa.cli.output import print_json
     from casa.config import load_config
     from casa.errors import InputError
-    from casa.evaluate.boxes import frames_between
+    from casa.evaluate.boxes import first_fields, frames_between
     from casa.evaluate.tracking import tracking_scores
     from casa.tables import read_tracks
 
@@ -133,7 +134,8 @@ def tracker(
     true_table = frames_between(read_tracks(truth, 1.0), first, stop)
     if len(true_table) == 0:
         raise InputError(f"{truth}: has no true track in the frames to judge; give other --frames")
-    scores = tracking_scores(true_table, frames_between(tracks_of(found, settings, stop), first, stop))
+    found_table = first_fields(tracks_of(found, settings, stop), true_table)
+    scores = tracking_scores(true_table, frames_between(found_table, first, stop))
     if as_json:
         print_json({"found": str(found), "truth": str(truth), **scores})
     else:

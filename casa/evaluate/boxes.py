@@ -75,6 +75,15 @@ def frames_between(table: Table, first: int | None = None, stop: int | None = No
     return table.select(keep)
 
 
+def first_fields(found: Table, truth: DetectionTable | TrackTable) -> Table:
+    """``found`` without second fields, where ``truth`` knows whole frames only.
+
+    A separated field is a picture of its own, half a frame interval away; truth that was drawn on whole frames has
+    nothing to say of the second one.
+    """
+    return found if (truth.field > 0).any() else found.select(found.field == 0)
+
+
 def table_from_detections(found: list[Detections]) -> DetectionTable:
     """The detections of many pictures as one table, in the given order."""
     counts = [len(detections) for detections in found]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from casa.cli.evaluate import app
 from casa.errors import InputError
-from casa.evaluate.boxes import box_iou, frames_between, rows_by_picture, table_from_detections
+from casa.evaluate.boxes import box_iou, first_fields, frames_between, rows_by_picture, table_from_detections
 from casa.evaluate.challenge import challenge_cases, challenge_scores
 from casa.evaluate.detection import detection_scores
 from casa.evaluate.tracking import combine_scores, tracking_scores
@@ -324,3 +324,10 @@ def test_wrong_calls_of_evaluate_are_one_line(tmp_path):
     assert "--challenge" in refused("tracker")
     assert "own tables" in refused("tracker", t, "--challenge", tmp_path)
     assert "no such folder" in refused("tracker", "--challenge", tmp_path / "no")
+
+
+def test_truth_of_whole_frames_is_judged_on_first_fields():
+    fields = DetectionTable([0, 0, 1], [0, 1, 0], [0, 1, 2], [5, 6, 7], [5, 5, 5], [4] * 3, [4] * 3, [0.9] * 3, [0] * 3)
+    whole = fields.select(fields.field == 0)
+    assert first_fields(fields, whole).field.tolist() == [0, 0]
+    assert len(first_fields(fields, fields)) == 3
