@@ -46,7 +46,7 @@ class DetectConfig(Section):
     backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     half: bool | None = Field(default=None, description="half precision; null: on CUDA yes, elsewhere no")
-    confidence: Fraction = Field(default=0.05, description="detections below it are dropped before the tracker")
+    confidence: Fraction = Field(default=0.1, description="detections below it are dropped before the tracker")
     iou_nms: Fraction = 0.5
     max_detections: Annotated[int, Field(ge=1)] = 1000
     threads: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads of the network; 0: all cores")
