@@ -73,18 +73,18 @@ class TrackConfig(Section):
     mode_weights: tuple[Positive, ...] | None = Field(
         default=None, description="how likely each model is when the mode changes; null: all the same"
     )
-    mode_redraw_s: Positive = Field(default=0.3, description="mean time between two changes of mode")
+    mode_redraw_s: Positive = Field(default=0.7, description="mean time between two changes of mode")
     cv_low_density_px2_s3: Positive = Field(default=440.0, description="acceleration noise of cv_low")
     cv_high_density_px2_s3: Positive = Field(default=3.5e5, description="acceleration noise of cv_high")
-    beat_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of the path in beat")
+    beat_density_px2_s3: Positive = Field(default=205.0, description="acceleration noise of the path in beat")
     beat_sd_px: Positive = Field(default=4.8, description="how far a beating head is from its path (sd per axis)")
     ca_density_px2_s5: Positive = Field(default=1e6, description="jerk noise of ca")
     ct_density_px2_s5: Positive = Field(default=1e5, description="jerk noise of ct")
     ct_max_turn_rad_s: Positive = Field(default=12.0, description="fastest turn of ct")
     acceleration_sd_px_s2: Positive = Field(
-        default=150.0, description="prior acceleration (sd per axis) a track takes into ca and ct"
+        default=77.0, description="prior acceleration (sd per axis) a track takes into ca and ct"
     )
-    measurement_sd_px: Positive = Field(default=1.12, description="localisation noise of the detector (sd per axis)")
+    measurement_sd_px: Positive = Field(default=1.2, description="localisation noise of the detector (sd per axis)")
     initial_speed_sd_px_s: Positive = Field(default=180.0, description="prior speed of a new track (sd per axis)")
     size_noise: Positive = Field(default=0.08, description="noise of a measured width or height, as a fraction")
     size_drift_per_sqrt_s: Positive = Field(default=0.12, description="how much a true size wanders, as a fraction")
@@ -104,10 +104,10 @@ class TrackConfig(Section):
         default=10.0, description="weight in the cost of the recent share of misses: the track seen more often wins"
     )
     miss_rate_s: Positive = Field(default=0.2, description="time over which that share is taken")
-    new_track_miss_rate: Fraction = Field(default=0.26, description="that share for a new track")
+    new_track_miss_rate: Fraction = Field(default=0.36, description="that share for a new track")
     confidence_weight: NonNegative = Field(default=6.0, description="weight in the cost of -ln confidence")
     cost_limit: Positive = Field(default=30.0, description="a pair that costs more is never matched")
-    high_confidence: Fraction = Field(default=0.4, description="detections of the first association stage")
+    high_confidence: Fraction = Field(default=0.3, description="detections of the first association stage")
     low_confidence: Fraction = Field(default=0.1, description="detections below it are not looked at")
     new_track_confidence: Fraction = Field(default=0.5, description="detections that can start a track")
     classes: tuple[Annotated[int, Field(ge=0)], ...] = Field(

@@ -15,10 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from casa.types import FloatArray, IntArray
 
-#: Up to this many tracks times detections it is quickest to compare them all.
-_ALL_PAIRS_LIMIT = 10_000
 #: Up to this many tracks and detections together one dense problem is quicker than looking for its parts.
-_DENSE_LIMIT = 48
+_DENSE_LIMIT = 100
 #: Above this many tracks and detections together a connected part is solved sparsely.
 _SPARSE_LIMIT = 400
 #: Detections that a track may choose from in a sparsely solved part.
@@ -29,55 +27,27 @@ _NONE = np.empty(0, np.int64)
 def pairs_in_reach(track_xy: FloatArray, reach_px: FloatArray, detection_xy: FloatArray) -> tuple[IntArray, IntArray]:
     """Pairs of tracks and detections no further apart along x, nor along y, than the track's reach.
 
+    Detections are sorted by x, so that each track compares with those in its own strip alone.
+
     Parameters
     ----------
     track_xy : (2, n) px. reach_px : (n,). detection_xy : (2, m) px. All finite.
 
     Returns
     -------
-    (p,), (p,) : track and detection numbers, in order of tracks, then of detections.
+    (p,), (p,) : track and detection numbers, in order of tracks.
     """
-    n, m = track_xy.shape[1], detection_xy.shape[1]
-    if n == 0 or m == 0:
+    if track_xy.shape[1] == 0 or detection_xy.shape[1] == 0:
         return _NONE, _NONE
-    if n * m > _ALL_PAIRS_LIMIT:
-        return _pairs_by_grid(track_xy, reach_px, detection_xy)
-    reach = reach_px[:, None]
-    near = np.abs(track_xy[0][:, None] - detection_xy[0]) <= reach
-    near &= np.abs(track_xy[1][:, None] - detection_xy[1]) <= reach
-    pair = np.flatnonzero(near)
-    track = pair // m
-    return track, pair - track * m
-
-
-def _pairs_by_grid(track_xy: FloatArray, reach_px: FloatArray, detection_xy: FloatArray) -> tuple[IntArray, IntArray]:
-    """The same pairs without comparing all.
-
-    Detections are sorted by row of a grid as high as the longest reach, then by x, so that each track finds its own
-    in three runs.
-    """
-    n = track_xy.shape[1]
     x, y = detection_xy
-    height = max(float(reach_px.max()), 1e-6)
-    left = min(float(x.min()), float((track_xy[0] - reach_px).min()))
-    width = max(float(x.max()), float((track_xy[0] + reach_px).max())) - left + 1.0
-    key = np.floor(y / height) * width + (x - left)
-    order = np.argsort(key)
-    key = key[order]
-    rows = (np.floor(track_xy[1] / height) + np.array([[-1.0], [0.0], [1.0]])) * width
-    offset = track_xy[0] - left
-    # a rounding error in the key must not lose a pair at the very edge of the reach
-    slack = 1e-9 * max(abs(float(key[0])), abs(float(key[-1])), 1.0)
-    first = np.searchsorted(key, rows + (offset - reach_px) - slack).ravel()
-    last = np.searchsorted(key, rows + (offset + reach_px) + slack, side="right").ravel()
-    count = last - first
-    track = np.repeat(np.tile(np.arange(n), 3), count)
-    detection = order[np.arange(len(track)) + np.repeat(first - (np.cumsum(count) - count), count)]
-    reach = reach_px[track]
-    near = (np.abs(x[detection] - track_xy[0, track]) <= reach) & (np.abs(y[detection] - track_xy[1, track]) <= reach)
-    track, detection = track[near], detection[near]
-    by_track = np.lexsort((detection, track))
-    return track[by_track], detection[by_track]
+    order = x.argsort(kind="stable")
+    sorted_x = x[order]
+    first = sorted_x.searchsorted(track_xy[0] - reach_px)
+    count = sorted_x.searchsorted(track_xy[0] + reach_px, side="right") - first
+    track = np.arange(len(count)).repeat(count)
+    detection = order[np.arange(len(track)) + (first - (count.cumsum() - count)).repeat(count)]
+    near = np.flatnonzero(np.abs(y[detection] - track_xy[1, track]) <= reach_px[track])
+    return track[near], detection[near]
 
 
 def _compact(numbers: IntArray) -> tuple[IntArray, IntArray]:

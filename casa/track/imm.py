@@ -167,6 +167,7 @@ class ImmBank:
         self._unit_q = pack(np.stack([model.noise(1.0) for model in models]))
         self._q_power = np.stack([_noise_power(model) for model in models])
         self._beat_variance = np.array([model.beat_sd_px**2 for model in models])[:, None]
+        self._acceleration_variance = np.array([model.acceleration_sd_px_s2**2 for model in models])[:, None]
         self._turning = [k for k, model in enumerate(self.models) if model.turn]
         self._step_of: tuple[float, FloatArray, FloatArray, FloatArray] | None = None
 
@@ -286,19 +287,18 @@ class ImmBank:
 
     def take(self, rows: IntArray) -> None:
         """Keep only the tracks ``rows``, in that order."""
-        self.x, self.p, self.mu = self.x[:, :, rows], self.p[:, :, rows], self.mu[:, rows]
+        # `take` and not an index: that would put the track first in memory, and every later step would be slower
+        self.x, self.p, self.mu = (a.take(rows, axis=-1) for a in (self.x, self.p, self.mu))
 
     def append(self, z_px: FloatArray, position_variance_px2: FloatArray, speed_sd_px_s: float) -> None:
         """Add tracks that start at measured positions (2, k), at rest but for ``speed_sd_px_s`` per axis."""
-        k = z_px.shape[1]
-        m = len(self.models)
+        k, m = z_px.shape[1], len(self.models)
         x = np.zeros((m, N_STATE, k))
-        x[:, (X, Y)] = z_px
+        x[:, X], x[:, Y] = z_px
         p = np.zeros((m, len(PACK_ROW), k))
         p[:, _XX] = p[:, _YY] = position_variance_px2
         p[:, UNPACK[VX, VX]] = p[:, UNPACK[VY, VY]] = speed_sd_px_s**2
-        for number, model in enumerate(self.models):
-            p[number, UNPACK[AX, AX]] = p[number, UNPACK[AY, AY]] = model.acceleration_sd_px_s2**2
+        p[:, UNPACK[AX, AX]] = p[:, UNPACK[AY, AY]] = self._acceleration_variance
         self.x = np.concatenate([self.x, x], axis=2)
         self.p = np.concatenate([self.p, p], axis=2)
         self.mu = np.concatenate([self.mu, np.repeat(self.weights[:, None], k, axis=1)], axis=1)

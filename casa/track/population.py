@@ -71,7 +71,7 @@ class Population:
     def take(self, rows: IntArray) -> None:
         """Keep only the tracks ``rows``, in that order."""
         for f in fields(self):
-            setattr(self, f.name, getattr(self, f.name)[..., rows])
+            setattr(self, f.name, getattr(self, f.name).take(rows, axis=-1))
 
     def extend(self, other: Population) -> None:
         """Add the tracks of ``other`` behind these."""

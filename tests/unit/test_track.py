@@ -16,7 +16,7 @@ from casa.errors import InputError
 from casa.graph.stage import Stage
 from casa.tables import read_tracks, write_detections
 from casa.track import Tracker, TrackerCounters, TrackStage, track_table
-from casa.track.associate import _pairs_by_grid, _solve_dense, _solve_sparse, assign, pairs_in_reach
+from casa.track.associate import _solve_dense, _solve_sparse, assign, pairs_in_reach
 from casa.types import Detections, DetectionTable, Tracks
 
 
@@ -208,15 +208,17 @@ def test_five_thousand_detections_in_a_frame_take_no_seconds():
     assert time.thread_time() - start < 4.0
 
 
-def test_pairs_by_grid_are_the_pairs_of_comparing_all():
+def test_pairs_in_reach_are_those_of_comparing_all():
     rng = np.random.default_rng(2)
-    for scale in (1.0, 300.0):
+    for scale in (1.0, 30.0, 300.0):
         tracks, found = rng.normal(0, scale, (2, 70)), rng.normal(0, scale, (2, 90))
         reach = rng.uniform(0, 40, 70)
-        for one, other in zip(pairs_in_reach(tracks, reach, found), _pairs_by_grid(tracks, reach, found), strict=True):
-            np.testing.assert_array_equal(one, other)
-    everything = pairs_in_reach(np.zeros((2, 3)), np.ones(3), np.zeros((2, 2)))
-    np.testing.assert_array_equal(everything, [[0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1]])
+        apart = np.abs(tracks[:, :, None] - found[:, None]).max(axis=0)
+        expected = set(zip(*np.nonzero(apart <= reach[:, None]), strict=True))
+        pairs = list(zip(*pairs_in_reach(tracks, reach, found), strict=True))
+        assert len(set(pairs)) == len(pairs)
+        assert set(pairs) == expected
+    assert pairs_in_reach(np.zeros((2, 0)), np.zeros(0), np.zeros((2, 3)))[0].size == 0
 
 
 def test_sparse_and_dense_assignment_reach_the_same_cost_as_scipy():
