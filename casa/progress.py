@@ -38,7 +38,10 @@ class Progress:
     def advance(self, by: float = 1, detail: str | None = None) -> None:
         """Move the bar on, and change the text behind it when ``detail`` is given."""
         if self._bar is not None:
-            self._bar.update(self._task, advance=by, **({} if detail is None else {"detail": detail}))
+            if detail is None:
+                self._bar.advance(self._task, by)
+            else:
+                self._bar.update(self._task, advance=by, detail=detail)
 
 
 @contextmanager
