@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,11 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_help_answers_in_under_half_a_second():
+    """In CPU time, the best of five: a busy machine must not fail it, and an import too many must."""
     times = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-m", "casa", "--help"], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert "replay" in done.stdout
     assert min(times) < 0.5
 
