@@ -217,4 +217,7 @@ def load_config(name: str | Path, overrides: dict[str, Any] | None = None) -> Co
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']} (got {first['input']!r})") from error
+        given = (overrides or {}).get(where) is not None
+        origin = f"--{where.rsplit('.', 1)[-1].removesuffix('_hz').replace('_', '-')}" if given else f"{path}: {where}"
+        what = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{origin}: {what[:1].lower()}{what[1:]} (got {first['input']!r})") from error

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the work failed, 2 the call or the input was wrong (one li
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -21,6 +22,9 @@ from casa.cli.replay import replay
 from casa.cli.report import report
 from casa.cli.simulate import simulate
 from casa.cli.track import track
+
+#: What a wrong option, value or command raises; typer names only one of its kinds.
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="casa",
@@ -60,9 +64,23 @@ def main() -> None:
     from casa.errors import CasaError
 
     try:
-        app()
+        code = app(standalone_mode=False)
     except CasaError as error:
-        typer.echo(f"casa: {' '.join(str(error).split())}", err=True)
+        _say(str(error))
         sys.exit(error.exit_code)
+    except UsageError as error:
+        if error.ctx is not None and type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error.ctx.get_help(), err=True)
+        else:
+            _say(f"{error.format_message()} See {error.ctx.command_path if error.ctx else 'casa'} --help")
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("broken off")
+        sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"casa: {' '.join(message.split())}", err=True)

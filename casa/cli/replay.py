@@ -26,6 +26,7 @@ def replay(
         str | None, typer.Option(help="Detector weights: a name in `casa models list`, or a file.")
     ] = None,
     backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx or torch.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     jitter_px: Annotated[
         str | None, typer.Option(help="Localisation jitter to correct for: auto, a number in px, or 0 for none.")
     ] = None,
@@ -49,6 +50,7 @@ def replay(
         "source.loop": loop,
         "detect.weights": weights,
         "detect.backend": backend,
+        "detect.device": device,
         "kinematics.jitter_px": _jitter(jitter_px),
         "kinematics.drift": drift,
         "graph.runner": "serial" if serial else None,
@@ -129,7 +131,7 @@ def print_summary(result: SessionResult, report: Path | None) -> None:
         for name, count in (("skipped", account.skipped), ("dropped", account.dropped), ("failed", account.failed))
         if count
     )
-    rate = f" at {result.fps_processed:.0f} frames/s" if result.fps_processed else ""
+    rate = f", {result.fps_processed:.0f} a second" if result.fps_processed else ""
     besides = f" ({lost})" if lost else ""
     print(f"{result.status}: {account.processed} of {account.captured} frames analysed{rate}{besides}")
     heads = f"{summary.heads_per_frame:.1f} heads in a frame" if summary.heads_per_frame is not None else "no frames"

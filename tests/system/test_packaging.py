@@ -26,6 +26,16 @@ def test_help_answers_in_under_half_a_second():
     assert min(times) < 0.5
 
 
+@pytest.mark.parametrize("call", [["nope"], ["replay", "--nope"], ["replay"], ["export", "a.h5", "--format", "xml"]])
+def test_a_wrong_call_is_one_line_and_exit_code_2(call: list[str]):
+    done = subprocess.run([sys.executable, "-m", "casa", *call], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("casa: ")
+    assert line.endswith("--help")
+
+
 @pytest.fixture(scope="module")
 def installed_elsewhere(tmp_path_factory) -> Path:
     """The wheel's content, unpacked where no checkout is."""

@@ -120,7 +120,7 @@ def test_a_truncated_video_is_analysed_as_far_as_it_goes_and_the_rest_is_failed(
 
 @pytest.mark.parametrize("fps", ["0", "-5", "nan"])
 def test_an_impossible_frame_rate(simulated_video, tmp_path: Path, fps):
-    one_line(casa("replay", simulated_video, "--fps", fps, cwd=tmp_path), 2, "fps_hz")
+    one_line(casa("replay", simulated_video, "--fps", fps, cwd=tmp_path), 2, "--fps")
 
 
 def test_a_folder_of_images_without_a_frame_rate(tmp_path: Path):
