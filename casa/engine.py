@@ -77,14 +77,14 @@ class PictureStage:
         if item.t_ns >= self._next_ns:
             self._next_ns = item.t_ns + self._every_ns
             self._spare = None
-            yield Picture(item.index, item.t_ns, item.image)
+            yield Picture(item.index, item.t_ns, item.colour())
         elif self._spare is not None:
             self._spare = item
 
     def flush(self) -> Iterable[Picture]:
         """The last picture, where none was due before the end."""
         if self._spare is not None:
-            yield Picture(self._spare.index, self._spare.t_ns, self._spare.image)
+            yield Picture(self._spare.index, self._spare.t_ns, self._spare.colour())
 
     def close(self) -> None:
         """Nothing to release."""

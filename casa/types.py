@@ -7,6 +7,7 @@ the source's own clock. This module knows no other module of casa.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
@@ -30,16 +31,23 @@ class FrameStatus(StrEnum):
 
 
 def _check_column(owner: object, name: str, dtype: Any, shape: tuple[int | None, ...]) -> None:
-    """Convert column ``name`` to ``dtype`` (read-only) and check its shape; None stands for any length."""
-    array = np.asarray(getattr(owner, name), dtype=dtype)
-    if array.ndim != len(shape) or any(
-        want is not None and want != got for want, got in zip(shape, array.shape, strict=True)
+    """Convert column ``name`` to ``dtype`` (C order, read-only) and check its shape; None stands for any length.
+
+    What is right already, which inside a session is everything, costs less than a microsecond.
+    """
+    given = getattr(owner, name)
+    array = np.asarray(given, dtype, order="C")
+    if array.shape != shape and not (
+        array.ndim == len(shape)
+        and all(want is None or want == got for want, got in zip(shape, array.shape, strict=True))
     ):
         wanted = tuple("n" if size is None else size for size in shape)
         raise ValueError(f"{type(owner).__name__}.{name}: expected shape {wanted}, got {array.shape}")
-    array = array.view()
-    array.flags.writeable = False
-    object.__setattr__(owner, name, array)
+    if array.flags.writeable:
+        array = array.view()
+        array.setflags(write=False)
+    if array is not given:
+        object.__setattr__(owner, name, array)
 
 
 def boxes_to_centre_size(xyxy: NDArray[Any]) -> NDArray[Any]:
@@ -62,19 +70,25 @@ class Frame:
     ----------
     index : the container's (or camera's) frame number, from 0; the same for both fields of one frame.
     t_ns : time of the picture on the source's clock, in ns.
-    image : (h, w) gray or (h, w, 3) RGB, uint8 or uint16.
+    image : (h, w) gray or (h, w, 3) RGB, uint8 or uint16: what is analysed. Nobody may write to it.
     field : 0 for a progressive frame or a frame's first field, 1 for the second field.
+    make_colour : gives (h, w, 3) RGB of the same picture, where the source has colours and ``image`` leaves them out.
     """
 
     index: int
     t_ns: int
     image: NDArray[Any]
     field: int = 0
+    make_colour: Callable[[], NDArray[Any]] | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
             raise ValueError(f"Frame.image: expected (h, w) or (h, w, 3), got {shape}")
+
+    def colour(self) -> NDArray[Any]:
+        """The picture to look at: in colour where the source has it (made at each call, not for every frame)."""
+        return self.image if self.make_colour is None else self.make_colour()
 
 
 @dataclass(frozen=True, slots=True)

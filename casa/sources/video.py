@@ -10,12 +10,12 @@ import itertools
 import statistics
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from casa.config import SourceConfig
@@ -30,6 +30,7 @@ from casa.sources.container import (
 )
 from casa.sources.decode import Lost, decode, frame_ticks
 from casa.sources.interlace import Combing, measure_combing, separate_fields
+from casa.sources.pixels import PixelReader, colour_of, has_colour
 from casa.sources.protocol import Closing
 from casa.sources.timeline import NS, Timeline, exact_rate
 from casa.types import Frame, IntArray, MissingFrame, SourceInfo
@@ -40,11 +41,19 @@ PROBED_FRAMES = 16
 MAX_FPS_HZ = 100_000
 
 
+class _Decoded(NamedTuple):
+    """A decoded frame's picture to analyse, and the ``av.VideoFrame`` where that has colours besides."""
+
+    image: NDArray[Any]
+    coloured: Any | None
+
+
 class VideoSource(Closing):
     """A video file.
 
-    Images are (h, w, 3) uint8 RGB, or (h, w) where the file's pixel format is gray: uint8, or uint16 where it has
-    more than 8 bits, scaled so that 65535 is the format's white. Rotation tags and pixel aspect are not applied:
+    Images are (h, w) gray, of files in colour the luma: uint8, or uint16 where the pixel format has more than 8 bits,
+    scaled so that 0 is the format's black and 255 or 65535 its white; ``Frame.colour`` gives (h, w, 3) uint8 RGB. Only
+    files that store RGB, or a palette, give that as the image too. Rotation tags and pixel aspect are not applied:
     coordinates are those of the stored picture.
 
     Parameters
@@ -78,7 +87,7 @@ class VideoSource(Closing):
         if config.fps_hz is None and avi:
             check_avi_rate(path)
         self._strict, self._reordered, frames = self._first_frames()
-        self._shape = _image_of(frames[0][1], VideoReformatter()).shape
+        self._shape = PixelReader().image(frames[0][1]).shape
         # An AVI file holds a rate and no times; what FFmpeg makes up for reordered frames is not even in order.
         ticks = [ticks for ticks, _ in frames]
         has_times = any(t is not None for t in ticks) and not (avi and self._reordered)
@@ -121,18 +130,18 @@ class VideoSource(Closing):
         missing = self._missing_at_end(len(times), timeline.continue_by(1))
         return np.array(times + [timeline.continue_by(step + 1) for step in range(missing)], np.int64)
 
-    def _one_pass(self) -> Iterator[tuple[int, int, NDArray[Any] | Lost]]:
+    def _one_pass(self) -> Iterator[tuple[int, int, _Decoded | Lost]]:
         """(index, t_ns, picture) of the file once, what is promised but cut off included."""
-        timeline: Timeline[NDArray[Any] | Lost] = Timeline(
+        timeline: Timeline[_Decoded | Lost] = Timeline(
             str(self._path), self._time_base, self._interval, self._use_timestamps
         )
         corrected_before, found = self.corrected_times, 0
-        reformatter = VideoReformatter()
+        pixels = PixelReader()
         decoded = decode(self._path, self._strict, self._reordered)
-        images = ((ticks, self._image(frame, reformatter)) for ticks, frame in decoded)
-        for t_ns, image in timeline.place(images):
+        pictures = ((ticks, self._picture(frame, pixels)) for ticks, frame in decoded)
+        for t_ns, picture in timeline.place(pictures):
             self.corrected_times = corrected_before + timeline.corrected
-            yield found, t_ns, image
+            yield found, t_ns, picture
             found += 1
         missing = self._missing_at_end(found, timeline.continue_by(1))
         for step in range(missing):
@@ -149,26 +158,35 @@ class VideoSource(Closing):
         return 0
 
     def _pictures(
-        self, index: int, t_ns: int, image: NDArray[Any] | Lost, next_t_ns: int
+        self, index: int, t_ns: int, picture: _Decoded | Lost, next_t_ns: int
     ) -> Iterator[Frame | MissingFrame]:
         """A container's frame as one picture, or as two: the second field half an interval after the first."""
-        if not self._separate:
-            yield _item(index, t_ns, image, 0)
+        times = [t_ns]
+        if self._separate:
+            times.append(t_ns + max(1, min(next_t_ns - t_ns, round(self._interval * NS)) // 2))
+        if isinstance(picture, Lost):
+            for field, time in enumerate(times):
+                yield MissingFrame(index, time, picture.reason, picture.status, field)
             return
-        half_ns = max(1, min(next_t_ns - t_ns, round(self._interval * NS)) // 2)
-        fields = (image, image) if isinstance(image, Lost) else separate_fields(image, self._bottom_first)
-        for field, picture in enumerate(fields):
-            yield _item(index, t_ns + field * half_ns, picture, field)
+        image, coloured = picture
+        images = separate_fields(image, self._bottom_first) if self._separate else (image,)
+        for field, time in enumerate(times):
+            make_colour = None if coloured is None else partial(self._colour, coloured, field)
+            yield Frame(index, time, images[field], field, make_colour)
 
-    def _image(self, frame: Any, reformatter: VideoReformatter) -> NDArray[Any] | Lost:
+    def _colour(self, coloured: Any, field: int) -> NDArray[Any]:
+        rgb = colour_of(coloured)
+        return separate_fields(rgb, self._bottom_first)[field] if self._separate else rgb
+
+    def _picture(self, frame: Any, pixels: PixelReader) -> _Decoded | Lost:
         if isinstance(frame, Lost):
             return frame
-        image = _image_of(frame, reformatter)
+        image = pixels.image(frame)
         if image.shape != self._shape:
             return Lost(
                 f"it is {frame.width}x{frame.height} px where the first frame is {self._shape[1]}x{self._shape[0]}"
             )
-        return image
+        return _Decoded(image, frame if has_colour(frame) else None)
 
     def _first_frames(self) -> tuple[bool, bool, list[tuple[int | None, Any]]]:
         """Whether decoding can be strict, whether frames are reordered, and the first frames with their ticks.
@@ -234,20 +252,3 @@ class VideoSource(Closing):
             timestamps=timestamps,
             interlaced=self._separate,
         )
-
-
-def _item(index: int, t_ns: int, image: NDArray[Any] | Lost, field: int) -> Frame | MissingFrame:
-    if isinstance(image, Lost):
-        return MissingFrame(index, t_ns, image.reason, image.status, field)
-    return Frame(index, t_ns, image, field)
-
-
-def _image_of(frame: Any, reformatter: VideoReformatter) -> NDArray[Any]:
-    """A decoded frame as RGB or gray, see `VideoSource`."""
-    name = frame.format.name
-    if name.startswith("gray") and "f" not in name:
-        wanted = "gray" if name == "gray" else "gray16le"
-    else:
-        wanted = "rgb24"
-    # One thread, and one reformatter for all frames: threads and tables made anew cost as much as the work itself.
-    return reformatter.reformat(frame, format=wanted, threads=1).to_ndarray()
