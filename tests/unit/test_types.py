@@ -33,5 +33,5 @@ def test_a_column_of_another_length_or_shape_is_refused():
 
 
 def test_a_frame_is_a_picture():
-    with pytest.raises(ValueError, match="Frame.image: expected"):
+    with pytest.raises(ValueError, match=r"Frame\.image: expected"):
         Frame(0, 0, np.zeros((4, 4, 4), np.uint8))
