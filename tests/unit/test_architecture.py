@@ -22,12 +22,13 @@ ALLOWED = {
     "config": {"errors", "resources"},
     "tables": {"errors", "types"},
     "graph": {"types", "errors"},
+    "bus": {"types", "errors", "config"},
     "sources": BASE | {"simulate"},
     "detect": BASE | {"simulate", "evaluate", "sources"},  # training makes its data and scores itself
     "track": BASE,
     "kinematics": BASE,
     "calibrate": BASE,
-    "record": BASE,
+    "record": BASE | {"bus"},  # the recorder is a process on the bus
     "report": BASE | {"record"},
     "simulate": BASE,
     "evaluate": BASE,
