@@ -1,7 +1,4 @@
-"""Puts a session together from a configuration: source, stages, recorder. Nothing else does.
-
-``replay`` is the offline session: lossless, every frame, one recording at the end.
-"""
+"""The offline session: a source through the stages into a recording, lossless, every frame."""
 
 from __future__ import annotations
 
