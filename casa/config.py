@@ -39,6 +39,77 @@ class SourceConfig(Section):
     loop: Annotated[int, Field(ge=1)] = Field(default=1, description="play the source this many times, time running on")
 
 
+class MicroscopeConfig(Section):
+    """The simulated microscope: its stage, its focus, and the faults of its camera."""
+
+    stage_um_to_px: tuple[tuple[float, float], tuple[float, float]] | None = Field(
+        default=None, description="how the picture shifts (px) for a stage move (um); null: as the scale says, upright"
+    )
+    backlash_um: tuple[NonNegative, NonNegative] = (0.0, 0.0)
+    stage_noise_um: NonNegative = Field(default=0.0, description="sd of where the stage stops, per axis")
+    stage_speed_um_s: Positive = 2000.0
+    stage_drift_um_s: tuple[float, float] = (0.0, 0.0)
+    focus_um: float = Field(default=0.0, description="position of the focus drive where the sample is in focus")
+    start_focus_um: float = Field(default=0.0, description="position of the focus drive at the beginning")
+    reference_exposure_ms: Positive = Field(default=2.0, description="at which pictures are as bright as the preset")
+    time_jitter_ms: NonNegative = Field(default=0.0, description="sd of a frame's time about the nominal one")
+    drop_share: Fraction = Field(default=0.0, description="share of frames that the camera loses and counts")
+    buffers: Annotated[int, Field(ge=1)] = Field(
+        default=4, description="frames the camera's driver keeps for a slow host"
+    )
+    ring_frames: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="frames drawn once and shown to and fro; 0: each is drawn anew; null: by the rate of pixels",
+    )
+
+
+class MicroManagerConfig(Section):
+    """Micro-Manager's core; labels are those of its configuration file, null where it says itself."""
+
+    adapters: str | None = Field(default=None, description="folder of device adapters; null: where they are found")
+    camera: str | None = None
+    xy_stage: str | None = None
+    focus: str | None = None
+    buffer_mb: Annotated[int, Field(ge=1)] = Field(default=256, description="size of the core's circular buffer")
+    properties: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="device label -> property -> value, set before the first frame"
+    )
+
+
+class CameraConfig(Section):
+    """A live source: what to ask the device for, and what to do when it fails. null: as the device has it."""
+
+    size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = Field(
+        default=None, description="width and height, px"
+    )
+    roi: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], int, int] | None = Field(
+        default=None, description="part of the sensor that is read: left, top, width, height, px (Micro-Manager)"
+    )
+    binning: Annotated[int, Field(ge=1)] | None = None
+    fps_hz: Positive | None = None
+    exposure_ms: Positive | None = None
+    gain: float | None = None
+    bit_depth: Literal[8, 10, 12, 14, 16] | None = None
+    pixel_format: Annotated[str, Field(min_length=4, max_length=4)] | None = Field(
+        default=None, description="four letters, as MJPG, YUY2 or Y16 with a space (OpenCV)"
+    )
+    timestamps: Literal["auto", "device", "host"] = Field(
+        default="auto", description="whose times; auto: the device's where they can be relied on"
+    )
+    ring: Annotated[int, Field(ge=1)] = Field(default=16, description="frames that wait for a slow consumer")
+    ring_policy: Literal["oldest", "newest"] = Field(default="oldest", description="which is dropped when it is full")
+    stall_timeout_s: Positive = Field(default=1.0, description="no frame for so long (and 5 intervals) is a stall")
+    restart_after_s: Positive = Field(default=5.0, description="a stall this long is taken for a disconnection")
+    reconnect: bool = Field(default=True, description="false: a disconnection ends the session")
+    reconnect_interval_s: Positive = 1.0
+    reconnect_timeout_s: Positive = Field(default=60.0, description="gone for longer, the session ends")
+    size_change: Literal["stop", "wait"] = Field(
+        default="stop", description="pictures of another size end the session, or are failed until the size is back"
+    )
+    microscope: MicroscopeConfig = MicroscopeConfig()
+    micromanager: MicroManagerConfig = MicroManagerConfig()
+
+
 class DetectConfig(Section):
     """The detector."""
 
@@ -182,6 +253,7 @@ class Config(Section):
     """A whole session."""
 
     source: SourceConfig = SourceConfig()
+    camera: CameraConfig = CameraConfig()
     detect: DetectConfig = DetectConfig()
     track: TrackConfig = TrackConfig()
     kinematics: KinematicsConfig = KinematicsConfig()

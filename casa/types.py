@@ -73,6 +73,7 @@ class Frame:
     image : (h, w) gray or (h, w, 3) RGB, uint8 or uint16: what is analysed. Nobody may write to it.
     field : 0 for a progressive frame or a frame's first field, 1 for the second field.
     make_colour : gives (h, w, 3) RGB of the same picture, where the source has colours and ``image`` leaves them out.
+    captured_mono_ns : when a live picture reached this machine, on its monotonic clock, in ns; None of files.
     """
 
     index: int
@@ -80,6 +81,7 @@ class Frame:
     image: NDArray[Any]
     field: int = 0
     make_colour: Callable[[], NDArray[Any]] | None = None
+    captured_mono_ns: int | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -103,6 +105,37 @@ class MissingFrame:
     reason: str
     status: FrameStatus = FrameStatus.FAILED
     field: int = 0
+
+
+#: What a live source can have to say between its frames.
+SOURCE_EVENTS = (
+    "stalled",  # no frame for longer than there should be
+    "resumed",  # frames come again after a stall
+    "disconnected",  # the device or the stream is gone
+    "reconnected",
+    "size_changed",  # pictures are of another size or depth than the session's
+    "size_restored",
+    "overflow",  # the driver's own buffer was full; the frames lost are counted
+    "clock_changed",  # the device's times are no good any more: the host's are used
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvent:
+    """Something that befell a live source; it comes between frames, in its place in time.
+
+    ``kind`` is one of SOURCE_EVENTS, ``t_ns`` a time on the source's clock (about that of the last frame, or later),
+    ``detail`` one line, ``next_index`` the number that the next frame will have.
+    """
+
+    kind: str
+    t_ns: int
+    detail: str
+    next_index: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in SOURCE_EVENTS:
+            raise ValueError(f"SourceEvent.kind: expected one of {', '.join(SOURCE_EVENTS)}, got {self.kind!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -367,7 +400,9 @@ class SourceInfo:
     """What is known of a source before its first frame.
 
     ``fps_hz`` is nominal (speeds never use it); ``timestamps`` says where ``Frame.t_ns`` comes from: "pts"
-    (container), "device", "assumed" (a frame rate the user gave or the container states), "simulated".
+    (container), "device", "host" (this machine's clock, read when the picture came), "assumed" (a frame rate the user
+    gave or the container states), "simulated". ``bit_depth`` and ``white_level`` are of a live camera's pictures;
+    None: white is the largest number that the picture's type holds.
     """
 
     uri: str
@@ -377,6 +412,8 @@ class SourceInfo:
     n_frames: int | None
     timestamps: str
     interlaced: bool = False
+    bit_depth: int | None = None
+    white_level: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
