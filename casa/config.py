@@ -249,6 +249,33 @@ class GraphConfig(Section):
     edges: dict[str, EdgeConfig] = Field(default_factory=dict)
 
 
+class BusConfig(Section):
+    """Bounds of the bus of a live session."""
+
+    record_queue_mib: Annotated[int, Field(ge=1)] = Field(
+        default=64, description="what waits for a recorder, without pictures; past it a counted gap"
+    )
+    picture_queue_mib: Annotated[int, Field(ge=1)] = Field(
+        default=128, description="pictures that wait for a recorder of video; past it a counted gap"
+    )
+    view_fps_hz: Positive = Field(default=60.0, description="viewers are given at most so many pictures a second")
+    trail_s: Positive = Field(default=1.5, description="viewers are shown where each track was for so long")
+
+
+class LiveConfig(Section):
+    """A live session and what it starts."""
+
+    video: Literal["none", "lossless", "mjpeg"] = Field(
+        default="none", description="keep the pictures beside the recording, as FFV1 or as Motion JPEG"
+    )
+    segment_s: Positive | None = Field(
+        default=None, description="begin a new recording (RUN.0002.h5, …) this often; null: one for all"
+    )
+    restarts: Annotated[int, Field(ge=0)] = Field(
+        default=20, description="how often a process that died is started again before the engine gives it up"
+    )
+
+
 class Config(Section):
     """A whole session."""
 
@@ -259,6 +286,8 @@ class Config(Section):
     kinematics: KinematicsConfig = KinematicsConfig()
     record: RecordConfig = RecordConfig()
     graph: GraphConfig = GraphConfig()
+    bus: BusConfig = BusConfig()
+    live: LiveConfig = LiveConfig()
 
 
 def load_config(name: str | Path, overrides: dict[str, Any] | None = None) -> Config:

@@ -29,10 +29,10 @@ class Decoder:
 
     Parameters
     ----------
-    expected : the message types that are taken; others are bad. None takes all.
+    expected : the message types (a tuple, or their union) that are taken; others are bad. None takes all.
     """
 
-    def __init__(self, expected: tuple[type, ...] | None = None) -> None:
+    def __init__(self, expected: Any = None) -> None:
         self._decoder = msgspec.msgpack.Decoder(Envelope)
         self._expected = expected
         self.good = 0

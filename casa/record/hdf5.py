@@ -22,9 +22,11 @@ from casa.types import KinematicsTable, Summary
 #: Rows committed to each table of a running file, in the order of TABLES: what lies beyond is not all there yet.
 COMMITTED = "committed_rows"
 
-_CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256}
+_CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256,
+               "events": 256, "video": 2048}  # fmt: skip
 #: Smaller where nothing is compressed: a short session should not need room for chunks it never fills.
-_LIVE_CHUNK_ROWS = {"frames": 256, "detections": 2048, "tracks": 2048, "kinematics": 64, "pictures": 64}
+_LIVE_CHUNK_ROWS = {"frames": 256, "detections": 2048, "tracks": 2048, "kinematics": 64, "pictures": 64,
+                    "events": 64, "video": 256}  # fmt: skip
 _PNG_CHUNK_BYTES = {False: 1 << 18, True: 1 << 16}  # by whether the file is live
 _CACHE_BYTES_PER_DATASET = 1 << 19  # one of the largest chunks fits; there are about fifty datasets
 

@@ -47,6 +47,9 @@ class Kind(IntEnum):
     KINEMATICS = 5  # rows of "kinematics"
     PICTURE = 6  # PICTURE_HEAD, then a PNG file
     FINISH = 7  # JSON
+    EVENT = 8  # rows of "events"
+    VIDEO = 9  # rows of "video"
+    WRITTEN = 10  # JSON: a point from which a recorder that died goes on
 
 
 @dataclass(slots=True)
@@ -76,23 +79,27 @@ class JournalWriter:
     """Appends records; each is handed to the system at once and synced every ``sync_interval_s``.
 
     So the death of the process costs nothing that was appended, and the death of the machine costs
-    ``sync_interval_s``. The file is created, locked while it is open, and must not exist.
+    ``sync_interval_s``. The file is locked while it is open. It must not exist, but where ``resume`` says how many
+    records of it, and bytes of them, are kept: what is behind them is cut off, and writing goes on there.
     """
 
-    def __init__(self, path: Path, sync_interval_s: float) -> None:
+    def __init__(self, path: Path, sync_interval_s: float, resume: tuple[int, int] | None = None) -> None:
         self.path = path
         self._interval_s = sync_interval_s
-        self._sequence = 0
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-        self._fd = os.open(path, flags, 0o644)
+        self._sequence, self._end = resume or (0, len(MAGIC))
+        create = os.O_CREAT | os.O_EXCL if resume is None else 0
+        self._fd = os.open(path, create | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o644)
         try:
             if fcntl is not None:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.write(self._fd, MAGIC)
+            if resume is None:
+                os.write(self._fd, MAGIC)
+            else:
+                os.ftruncate(self._fd, self._end)
+                os.lseek(self._fd, self._end, os.SEEK_SET)
         except OSError:
             os.close(self._fd)
             raise
-        self._end = len(MAGIC)
         self._synced_at = time.monotonic()
 
     def append(self, kind: Kind, payload: bytes | memoryview) -> None:
@@ -130,6 +137,11 @@ class JournalWriter:
         finally:
             os.close(self._fd)
             self._fd = -1
+
+
+def record_bytes(payload: bytes) -> int:
+    """How many bytes a record with this payload takes in the file."""
+    return _HEADER.size + len(payload)
 
 
 def read_journal(path: Path, damage: JournalDamage) -> Iterator[tuple[Kind, bytes]]:

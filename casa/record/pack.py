@@ -18,12 +18,16 @@ from casa.record.journal import PICTURE_HEAD, JournalDamage, Kind, read_journal
 from casa.record.schema import STATUS_CODES, TABLES, frame_row
 from casa.types import FrameAccount, FrameStatus
 
-_TABLE_OF = {
+TABLE_OF = {
     Kind.FRAME: "frames",
     Kind.DETECTIONS: "detections",
     Kind.TRACKS: "tracks",
     Kind.KINEMATICS: "kinematics",
+    Kind.EVENT: "events",
+    Kind.VIDEO: "video",
 }
+#: Rows that belong to a frame whose end is to come.
+_OF_FRAMES = (Kind.DETECTIONS, Kind.TRACKS)
 #: The reason of a frame that was under way when the recording broke off.
 BROKEN_OFF = "under way when the recording broke off"
 
@@ -73,7 +77,7 @@ class _FrameCount:
 
 
 def _rows(journal: Path, kind: Kind, payload: bytes) -> NDArray[Any]:
-    row = TABLES[_TABLE_OF[kind]]
+    row = TABLES[TABLE_OF[kind]]
     if len(payload) % row.itemsize:
         raise InputError(f"{journal}: its rows are not those of this version of casa; recover it with the one it is of")
     return np.frombuffer(payload, row)
@@ -103,17 +107,19 @@ def pack(
                 tables.set_attributes({"recording_id": head["recording_id"], "session": json_text(head["session"])})
             elif kind is Kind.FINISH:
                 closing = json.loads(payload)
+            elif kind is Kind.WRITTEN:
+                continue
             elif kind is Kind.PICTURE:
                 index, t_ns = PICTURE_HEAD.unpack_from(payload)
                 tables.add_picture(index, t_ns, payload[PICTURE_HEAD.size :])
                 packed.rows["pictures"] += 1
             else:
                 rows = _rows(journal, kind, payload)
-                tables.add(_TABLE_OF[kind], payload)
-                packed.rows[_TABLE_OF[kind]] += len(rows)
+                tables.add(TABLE_OF[kind], payload)
+                packed.rows[TABLE_OF[kind]] += len(rows)
                 if kind is Kind.FRAME:
                     frames.end(rows)
-                elif kind is not Kind.KINEMATICS:
+                elif kind in _OF_FRAMES:
                     frames.see(rows)
         if not packed.recording_id and not any(packed.rows.values()):
             raise InputError(f"{journal}: holds nothing that could be recovered; delete it")

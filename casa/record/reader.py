@@ -19,7 +19,7 @@ from casa.errors import InputError
 from casa.record.files import RecordingFiles
 from casa.record.hdf5 import COMMITTED
 from casa.record.png import decode_png
-from casa.record.schema import FORMAT, FORMAT_VERSION, PNG_BYTES, STATUS_CODES, TABLES
+from casa.record.schema import ADDED_TABLES, FORMAT, FORMAT_VERSION, LEVELS, PNG_BYTES, STATUS_CODES, TABLES
 from casa.types import (
     Calibration,
     DetectionTable,
@@ -62,6 +62,8 @@ class Recording:
                 self.recording_id: str = str(self._file.attrs["recording_id"])
                 self.session: dict[str, Any] = self._json("session")
                 for table, row in TABLES.items():
+                    if table in ADDED_TABLES and table not in self._file:
+                        continue
                     for column in row.names or ():
                         self._dataset(f"{table}/{column}")
         except BaseException:
@@ -101,6 +103,12 @@ class Recording:
         """Latencies as the engine gave them."""
         with self._reading("latency"):
             return self._json("latency") if "latency" in self._file.attrs else None
+
+    @property
+    def bus(self) -> dict[str, Any] | None:
+        """Messages sent to, left out for and written by the recorder of a live session, by type."""
+        with self._reading("bus"):
+            return self._json("bus") if "bus" in self._file.attrs else None
 
     @property
     def calibration(self) -> Calibration | None:
@@ -173,6 +181,23 @@ class Recording:
             table = KinematicsTable(**c)
         return _sorted(table, table.track_id)
 
+    def events(self) -> list[dict[str, Any]]:
+        """What happened in a live session, in order: t_ns, frame (-1 before the first), level, kind, text, utc."""
+        with self._reading("events"):
+            c = self._columns("events")
+            rows = zip(*(c[name].tolist() for name in TABLES["events"].names or ()), strict=True)
+            names = TABLES["events"].names or ()
+            found = [dict(zip(names, row, strict=True)) for row in rows]
+            for event in found:
+                event["level"] = LEVELS[event["level"]]
+                event |= {name: event[name].decode("utf-8") for name in ("kind", "text", "utc")}
+            return found
+
+    def video(self) -> dict[str, NDArray[Any]]:
+        """Where each frame is in the video beside the recording: frame, field, t_ns, part, video_frame (n,) int64."""
+        with self._reading("video"):
+            return {name: column.astype(np.int64) for name, column in self._columns("video").items()}
+
     @property
     def n_pictures(self) -> int:
         """How many pictures are kept."""
@@ -214,6 +239,8 @@ class Recording:
             raise InputError(f"{self.path}: {what} cannot be read, the file is damaged ({text[:200]})") from error
 
     def _n_rows(self, table: str) -> int:
+        if table not in self._file:
+            return 0
         if COMMITTED in self._file:
             counts = self._dataset(COMMITTED)
             counts.id.refresh()
@@ -242,6 +269,8 @@ class Recording:
             inside = np.flatnonzero(mask)
             start, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
             mask = mask[start:stop]
+        if table not in self._file:
+            return {name: np.empty(0, TABLES[table][name]) for name in TABLES[table].names or ()}
         columns = {name: self._column(table, name, stop, start) for name in TABLES[table].names or ()}
         return columns if mask is None else {name: column[mask] for name, column in columns.items()}
 

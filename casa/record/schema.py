@@ -16,9 +16,17 @@ from casa.types import Detections, FrameStatus, KinematicsTable, Tracks
 FORMAT = "casa-recording"
 FORMAT_VERSION = 1
 REASON_BYTES = 200
+KIND_BYTES = 40
+TEXT_BYTES = 400
 
 #: Codes of ``frames/status``; the order is part of the format.
 STATUS_CODES = (FrameStatus.PROCESSED, FrameStatus.SKIPPED, FrameStatus.DROPPED, FrameStatus.FAILED)
+
+#: Codes of ``events/level``; the order is part of the format.
+LEVELS = ("info", "warning", "error")
+
+#: Tables that recordings of before they were thought of do not have.
+ADDED_TABLES = ("events", "video")
 
 #: How a recording ended; "recording" stands in the file while it is written.
 RUN_STATUSES = ("complete", "interrupted", "failed")
@@ -44,6 +52,11 @@ TABLES: dict[str, np.dtype[Any]] = {
          ("motility_grade", "S1"), ("time_by_grade_s", "<f8", (4,)), ("flags", "<i8")]
     ),
     "pictures": np.dtype([("frame", "<i8"), ("t_ns", "<i8"), ("offset", "<i8"), ("length", "<i8")]),
+    "events": np.dtype(
+        [("t_ns", "<i8"), ("frame", "<i8"), ("level", "i1"), ("kind", f"S{KIND_BYTES}"), ("text", f"S{TEXT_BYTES}"),
+         ("utc", "S32")]
+    ),
+    "video": np.dtype([*_WHEN, ("part", "<i4"), ("video_frame", "<i8")]),
 }  # fmt: skip
 
 #: The bytes of all pictures, one PNG file after the other; ``pictures/offset`` and ``length`` point into it.
@@ -52,10 +65,26 @@ PNG_BYTES = "pictures/png"
 
 def frame_row(index: int, field: int, t_ns: int, status: FrameStatus, reason: str) -> NDArray[Any]:
     """One row of ``frames``; a reason longer than REASON_BYTES of UTF-8 is cut and ends in an ellipsis."""
-    text = reason.encode("utf-8")
-    if len(text) > REASON_BYTES:
-        text = text[: REASON_BYTES - 3].decode("utf-8", "ignore").encode("utf-8") + "…".encode()
-    return np.array([(index, field, t_ns, STATUS_CODES.index(status), text)], TABLES["frames"])
+    return np.array([(index, field, t_ns, STATUS_CODES.index(status), _cut(reason, REASON_BYTES))], TABLES["frames"])
+
+
+def event_row(t_ns: int, frame: int, level: str, kind: str, text: str, utc: str) -> NDArray[Any]:
+    """One row of ``events``; a text that is too long is cut, as a frame's reason is."""
+    row = (t_ns, frame, LEVELS.index(level), _cut(kind, KIND_BYTES), _cut(text, TEXT_BYTES), _cut(utc, 32))
+    return np.array([row], TABLES["events"])
+
+
+def video_row(frame: int, field: int, t_ns: int, part: int, video_frame: int) -> NDArray[Any]:
+    """One row of ``video``."""
+    return np.array([(frame, field, t_ns, part, video_frame)], TABLES["video"])
+
+
+def _cut(text: str, n_bytes: int) -> bytes:
+    """At most ``n_bytes`` of UTF-8; what is longer ends in an ellipsis."""
+    data = text.encode("utf-8")
+    if len(data) > n_bytes:
+        data = data[: n_bytes - 3].decode("utf-8", "ignore").encode("utf-8") + "…".encode()
+    return data
 
 
 def _set_when(rows: NDArray[Any], frame: int, field: int, t_ns: int, xyxy: NDArray[Any]) -> None:

@@ -18,13 +18,22 @@ from typing import Any, Self
 from numpy.typing import NDArray
 
 from casa.config import RecordConfig
-from casa.errors import CasaError
+from casa.errors import CasaError, InputError
 from casa.record.files import RecordingFiles, is_disk_full, sync_folder, write_error
 from casa.record.hdf5 import TableFile, json_text
 from casa.record.journal import PICTURE_HEAD, JournalWriter, Kind
 from casa.record.pack import pack
 from casa.record.png import encode_png
-from casa.record.schema import RUN_STATUSES, detection_rows, frame_row, kinematics_rows, track_rows
+from casa.record.resume import Found
+from casa.record.schema import (
+    RUN_STATUSES,
+    detection_rows,
+    event_row,
+    frame_row,
+    kinematics_rows,
+    track_rows,
+    video_row,
+)
 from casa.types import Detections, FrameAccount, FrameStatus, KinematicsTable, Summary, Tracks
 
 _FLUSH_INTERVAL_S = 0.5
@@ -87,6 +96,48 @@ class Recorder:
             raise CasaError(f"{self._files.final}: {what}; make room, or give another place") from error
         self._flushed_at = time.monotonic()
 
+    def resume(self, found: Found) -> None:
+        """Go on with a recording whose writer died; what it wrote after the last ``mark`` is cut off.
+
+        Raises
+        ------
+        InputError : another process is writing it. CasaError : it cannot be written.
+        """
+        if self.is_open:
+            raise CasaError(f"{self._files.final}: the recorder is open already")
+        try:
+            self._journal = JournalWriter(
+                self._files.journal, self._config.sync_interval_s, (found.n_records, found.n_bytes)
+            )
+            for path in (self._files.partial, self._files.packing):
+                path.unlink(missing_ok=True)
+            attributes = {
+                "status": "recording",
+                "recording_id": found.recording_id,
+                "session": json_text(found.session),
+            }
+            self._tables = TableFile(self._files.partial, attributes, live=True)
+            found.fill(self._files.journal, self._tables)
+            self._tables.flush()
+        except BlockingIOError:
+            raise InputError(f"{self._files.final}: is being written by another process; give another name") from None
+        except (OSError, RuntimeError) as error:
+            raise self._failed(error) from error
+        self._counts = {status: found.ends.get(status, 0) for status in FrameStatus}
+        self._flushed_at = time.monotonic()
+
+    def mark(self, state: dict[str, Any]) -> None:
+        """A point from which ``resume`` goes on; ``state`` (JSON) is the caller's, and comes back with it."""
+        self._write(Kind.WRITTEN, json_text(state).encode(), lambda tables: None)
+
+    def event(self, t_ns: int, frame: int, level: str, kind: str, text: str, utc: str) -> None:
+        """Something that happened: ``level`` is info, warning or error, ``kind`` one word."""
+        self._write_rows(Kind.EVENT, "events", event_row(t_ns, frame, level, kind, text, utc))
+
+    def video(self, frame: int, field: int, t_ns: int, part: int, video_frame: int) -> None:
+        """A frame is picture number ``video_frame`` of the video file ``part``."""
+        self._write_rows(Kind.VIDEO, "video", video_row(frame, field, t_ns, part, video_frame))
+
     def frame(self, index: int, field: int, t_ns: int, status: FrameStatus, reason: str = "") -> None:
         """What became of a captured frame; each is told once."""
         self._write_rows(Kind.FRAME, "frames", frame_row(index, field, t_ns, FrameStatus(status), reason))
@@ -112,12 +163,23 @@ class Recorder:
         png = encode_png(image)
         self._write(Kind.PICTURE, PICTURE_HEAD.pack(index, t_ns) + png, lambda t: t.add_picture(index, t_ns, png))
 
+    def counted(self) -> FrameAccount:
+        """The account of the frames that were told."""
+        counts = {str(name): n for name, n in self._counts.items()}
+        return FrameAccount(captured=sum(counts.values()), **counts)
+
     def finish(
-        self, status: str, account: FrameAccount, summary: Summary | None = None, latency: dict[str, Any] | None = None
+        self,
+        status: str,
+        account: FrameAccount,
+        summary: Summary | None = None,
+        latency: dict[str, Any] | None = None,
+        more: dict[str, Any] | None = None,
     ) -> None:
         """Complete the recording: ``path`` is there alone afterwards.
 
-        ``status`` is "complete", "interrupted" or "failed"; ``latency`` is kept as it is given (JSON).
+        ``status`` is "complete", "interrupted" or "failed"; ``latency`` is kept as it is given (JSON), and what is in
+        ``more`` becomes further attributes (JSON).
         """
         if status not in RUN_STATUSES:
             raise ValueError(f"status: expected one of {', '.join(RUN_STATUSES)}, got {status!r}")
@@ -127,16 +189,13 @@ class Recorder:
             "account": asdict(account),
             "summary": None if summary is None else asdict(summary),
             "latency": latency,
+            **(more or {}),
         }
         try:
             journal.append(Kind.FINISH, json_text(closing).encode())
             journal.sync()
             tables.close()
-            self._pack()
-            os.replace(self._files.packing, self._files.final)
-            sync_folder(self._files.final.parent)
-            self._files.partial.unlink(missing_ok=True)
-            self._files.journal.unlink(missing_ok=True)
+            complete(self._files)
         except (OSError, RuntimeError) as error:
             raise self._failed(error) from error
         finally:
@@ -144,8 +203,7 @@ class Recorder:
 
     def abort(self, status: str = "failed") -> None:
         """Complete the recording without a summary, with the account of the frames that were told."""
-        counts = {str(name): n for name, n in self._counts.items()}
-        self.finish(status, FrameAccount(captured=sum(counts.values()), **counts), None, None)
+        self.finish(status, self.counted(), None, None)
 
     def __enter__(self) -> Self:
         return self
@@ -182,20 +240,6 @@ class Recorder:
         except (OSError, RuntimeError) as error:
             raise self._failed(error) from error
 
-    def _pack(self) -> None:
-        try:
-            packed = pack(self._files.journal, self._files.packing)
-        except (OSError, RuntimeError) as error:
-            if not is_disk_full(error):
-                raise
-            # what the live file holds is in the journal too: its room may be all that is missing
-            self._files.partial.unlink(missing_ok=True)
-            packed = pack(self._files.journal, self._files.packing)
-        damage = packed.damage
-        if damage.torn_bytes or damage.corrupt_bytes or damage.lost_records:
-            self._files.packing.unlink(missing_ok=True)
-            raise OSError(f"the journal reads back damaged: {damage.corrupt_bytes + damage.torn_bytes} bytes")
-
     def _failed(self, error: BaseException) -> CasaError:
         """Close what is open and make room: the journal alone is enough to recover from."""
         self._give_up()
@@ -212,3 +256,26 @@ class Recorder:
                 journal.close()
             except OSError:
                 pass  # the first error is the one to tell
+
+
+def complete(files: RecordingFiles) -> None:
+    """Pack a journal that has its end into the finished recording, and remove what it was made from.
+
+    Raises OSError or RuntimeError where it cannot be written, or the journal reads back damaged.
+    """
+    try:
+        packed = pack(files.journal, files.packing)
+    except (OSError, RuntimeError) as error:
+        if not is_disk_full(error):
+            raise
+        # what the live file holds is in the journal too: its room may be all that is missing
+        files.partial.unlink(missing_ok=True)
+        packed = pack(files.journal, files.packing)
+    damage = packed.damage
+    if damage.torn_bytes or damage.corrupt_bytes or damage.lost_records:
+        files.packing.unlink(missing_ok=True)
+        raise OSError(f"the journal reads back damaged: {damage.corrupt_bytes + damage.torn_bytes} bytes")
+    os.replace(files.packing, files.final)
+    sync_folder(files.final.parent)
+    files.partial.unlink(missing_ok=True)
+    files.journal.unlink(missing_ok=True)
