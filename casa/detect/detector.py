@@ -77,14 +77,20 @@ class Detector:
         """
         distances, logits = self._backend.finish(pending.ticket)
         config = self._config
-        if not np.isfinite(logits.max(initial=0.0)):
-            raise CasaError(f"the detector {self.model.name} gave numbers that are not finite ({self.model.precision})")
-        xyxy, confidence, class_id = decode(distances, logits, self._backend.meta.stride_px, config.confidence)
+        try:
+            xyxy, confidence, class_id = decode(distances, logits, self._backend.meta.stride_px, config.confidence)
+        except FloatingPointError as error:
+            raise CasaError(
+                f"the detector {self.model.name} gave numbers that are not finite ({self.model.precision})"
+            ) from error
         keep = nms(xyxy, confidence, config.iou_nms, class_id if len(self.model.classes) > 1 else None)
         boxes = pending.geometry.to_picture(xyxy[keep])
         # A box whose centre the padding moved out of the picture is none.
-        keep = keep[inside := (boxes[:, 2:] - boxes[:, :2] > 0.5).all(axis=1)][: config.max_detections]
-        return boxes[inside][: config.max_detections], confidence[keep], class_id[keep]
+        inside = (boxes[:, 2:] - boxes[:, :2] > 0.5).all(axis=1)
+        if not inside.all():
+            boxes, keep = boxes[inside], keep[inside]
+        boxes, keep = boxes[: config.max_detections], keep[: config.max_detections]
+        return boxes, confidence[keep], class_id[keep]
 
     def detect(self, images: Sequence[NDArray[Any]]) -> list[Found]:
         """What is in each of the pictures, several of them under way at once where the backend can."""

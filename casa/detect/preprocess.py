@@ -25,8 +25,9 @@ class Geometry:
 
     def to_picture(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes (n, 4) in network px as boxes in picture px, cut at the picture's border."""
-        limit = np.array([self.width_px, self.height_px] * 2, np.float32)
-        return np.clip(xyxy / np.float32(self.scale), 0, limit)
+        boxes = xyxy / np.float32(self.scale)
+        np.maximum(boxes, 0, out=boxes)
+        return np.minimum(boxes, np.array([self.width_px, self.height_px] * 2, np.float32), out=boxes)
 
     def to_network(self, xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes (n, 4) in picture px as boxes in network px."""

@@ -6,8 +6,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from casa.config import DetectConfig
-from casa.detect.detector import Detector, ModelInfo, Pending, load_detector
+from casa.detect import decode
+from casa.detect.detector import Detector, ModelInfo, Pending
+from casa.detect.load import load_detector
 from casa.errors import CasaError
+from casa.kernels import warm_up
 from casa.types import Detections, Frame
 
 
@@ -25,7 +28,8 @@ class DetectStage:
         self._pending: deque[tuple[Frame, Pending]] = deque()
 
     def open(self) -> None:
-        """Load and check the weights."""
+        """Load and check the weights, and compile what runs on every frame."""
+        warm_up(decode.warm_up)
         if self._detector is None:
             self._detector = load_detector(self._config)
 

@@ -1,11 +1,12 @@
 import time
 
 import numpy as np
+import plain_decode
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casa.detect.decode import decode, iou_matrix, nms
+from casa.detect.decode import decode, nms
 
 
 def random_boxes(rng: np.random.Generator, n: int, field_px: float = 200.0) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +45,6 @@ def test_nms_of_nothing_is_nothing():
 def test_boxes_without_area_overlap_nothing():
     point = np.array([[5, 5, 5, 5], [5, 5, 5, 5]], np.float32)
     assert nms(point, np.array([0.9, 0.8], np.float32), 0.5).tolist() == [0, 1]
-    assert iou_matrix(point, point).tolist() == [[0, 0], [0, 0]]
 
 
 def test_nms_of_5000_candidates_is_not_a_matrix_of_25_million():
@@ -88,3 +88,46 @@ def test_the_threshold_is_on_the_confidence_and_the_best_come_first(confidence: 
     assert (np.diff(scores) <= 0).all()
     best = np.argsort(-everywhere.max(axis=2).ravel())[: len(scores)]
     assert class_id.tolist() == everywhere.reshape(-1, 2)[best].argmax(axis=1).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.sampled_from([4, 8, 16]), st.floats(0.0, 1.0))
+def test_the_loops_give_what_plain_numpy_gives(seed: int, n_classes: int, bins: int, confidence: float):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-2, 3, (11, 13, n_classes)).astype(np.float32)
+    if seed % 3 == 0:
+        logits = np.round(logits)  # equal scores keep the order of their cells
+    distances = rng.normal(0, 2, (11, 13, 4 * bins)).astype(np.float32)
+    xyxy, scores, class_id = decode(distances, logits, 8, confidence)
+    plain_xyxy, plain_scores, plain_class_id = plain_decode.decode(distances, logits, 8, confidence)
+    np.testing.assert_allclose(xyxy, plain_xyxy, atol=1e-3)
+    np.testing.assert_array_equal(scores, plain_scores)
+    np.testing.assert_array_equal(class_id, plain_class_id)
+    for iou in (0.2, 0.6):
+        for classes in (None, class_id):
+            np.testing.assert_array_equal(
+                nms(plain_xyxy, scores, iou, classes), plain_decode.nms(plain_xyxy, scores, iou, classes)
+            )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(0, 0, 0), (4, 6, 1)])
+def test_a_score_that_is_no_number_is_not_no_sperm(bad: float, place: tuple[int, int, int]):
+    logits = np.full((5, 7, 2), -20, np.float32)
+    logits[place] = bad
+    with pytest.raises(FloatingPointError, match="no finite number"):
+        decode(np.zeros((5, 7, 16), np.float32), logits, 8, 0.5)
+
+
+def test_a_box_that_is_no_number_is_not_one_either():
+    logits, distances = np.full((5, 7, 1), -20, np.float32), np.zeros((5, 7, 16), np.float32)
+    logits[2, 2], distances[1, 1], distances[2, 2, 5] = 3, np.nan, np.nan
+    with pytest.raises(FloatingPointError, match="no finite number"):
+        decode(distances, logits, 8, 0.5)
+    logits[2, 2] = -20
+    assert len(decode(distances, logits, 8, 0.5)[0]) == 0
+
+
+def test_maps_that_do_not_fit_each_other_are_refused():
+    with pytest.raises(ValueError, match="expected distances"):
+        decode(np.zeros((5, 6, 16), np.float32), np.zeros((5, 7, 1), np.float32), 8, 0.5)
