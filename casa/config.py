@@ -114,9 +114,12 @@ class DetectConfig(Section):
     """The detector."""
 
     weights: str = Field(default="sperm", description="name in models/manifest.toml, or a path to .pt, .onnx or .xml")
-    backend: Literal["auto", "torch", "onnx", "openvino"] = "auto"
+    backend: Literal["auto", "torch", "onnx", "openvino", "tensorrt"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     half: bool | None = Field(default=None, description="half precision; null: on CUDA yes, elsewhere no")
+    int8: bool | None = Field(
+        default=None, description="8-bit weights; null: in OpenVINO on x86-64 where the manifest has them"
+    )
     confidence: Fraction = Field(default=0.1, description="detections below it are dropped before the tracker")
     iou_nms: Fraction = 0.5
     max_detections: Annotated[int, Field(ge=1)] = 1000
@@ -135,23 +138,30 @@ class TrackConfig(Section):
     Lengths are px, times seconds: nothing is counted in frames but the hits that confirm a track.
     """
 
-    models: tuple[Literal["cv_low", "cv_high", "beat", "ca", "ct"], ...] = Field(
+    models: tuple[Literal["rest", "cv_low", "cv_high", "beat", "circular", "ca", "ct"], ...] = Field(
         default=("cv_low", "cv_high", "beat", "ca"),
         min_length=1,
-        description="motion models of the bank: constant velocity at two noise levels, a beating head, "
-        "constant acceleration, coordinated turn",
+        description="motion models of the bank: resting, constant velocity at two noise levels, a beating head, "
+        "a circular swimmer, constant acceleration, coordinated turn",
     )
     mode_weights: tuple[Positive, ...] | None = Field(
         default=None, description="how likely each model is when the mode changes; null: all the same"
     )
     mode_redraw_s: Positive = Field(default=0.7, description="mean time between two changes of mode")
+    mode_redraws_s: tuple[Positive, ...] | None = Field(
+        default=None, description="the same for each model by itself; null: mode_redraw_s for all"
+    )
+    rest_density_px2_s: Positive = Field(default=2.0, description="position noise of rest")
+    rest_speed_sd_px_s: Positive = Field(default=5.0, description="speed (sd per axis) a track takes from rest")
     cv_low_density_px2_s3: Positive = Field(default=440.0, description="acceleration noise of cv_low")
     cv_high_density_px2_s3: Positive = Field(default=3.5e5, description="acceleration noise of cv_high")
     beat_density_px2_s3: Positive = Field(default=205.0, description="acceleration noise of the path in beat")
     beat_sd_px: Positive = Field(default=4.8, description="how far a beating head is from its path (sd per axis)")
     ca_density_px2_s5: Positive = Field(default=1e6, description="jerk noise of ca")
     ct_density_px2_s5: Positive = Field(default=1e5, description="jerk noise of ct")
-    ct_max_turn_rad_s: Positive = Field(default=12.0, description="fastest turn of ct")
+    circular_density_px2_s3: Positive = Field(default=200.0, description="acceleration noise of circular")
+    circular_beat_sd_px: NonNegative = Field(default=0.0, description="beat about the circle (sd per axis) of circular")
+    max_turn_rad_s: Positive = Field(default=12.0, description="fastest turn of ct and circular")
     acceleration_sd_px_s2: Positive = Field(
         default=77.0, description="prior acceleration (sd per axis) a track takes into ca and ct"
     )
@@ -196,6 +206,9 @@ class TrackConfig(Section):
     )
     max_predicted_s: NonNegative = Field(
         default=0.29, description="a confirmed track is put out through misses this long at most"
+    )
+    max_outside_s: NonNegative = Field(
+        default=0.0, description="a track predicted outside the field and missed for longer ends"
     )
     predicted_per_age: Positive = Field(
         default=5.0, description="and through misses no longer than this multiple of the time it was seen"

@@ -1,68 +1,95 @@
-"""Which detection belongs to which track: candidate pairs within reach, and the best assignment among them.
+"""Which detection belongs to which track: the best assignment among pairs that have a cost.
 
-Only pairs within reach of each other are ever costed, so that thousands of detections in a frame make
-thousands of pairs and not millions. This module knows nothing of filters: it takes positions, reaches and costs.
+This module knows nothing of filters: it takes pairs and costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import lap
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
+from casa.kernels import kernel
 from casa.types import FloatArray, IntArray
 
-#: Up to this many tracks and detections together one dense problem is quicker than looking for its parts.
-_DENSE_LIMIT = 100
-#: Above this many tracks and detections together a connected part is solved sparsely.
+#: Parts of the problem are solved together up to this many tracks and detections: each solution costs more than that.
+_TOGETHER = 100
+#: A part with more tracks and detections than this is solved sparsely.
 _SPARSE_LIMIT = 400
 #: Detections that a track may choose from in a sparsely solved part.
 _CHOICES = 4
 _NONE = np.empty(0, np.int64)
 
 
-def pairs_in_reach(track_xy: FloatArray, reach_px: FloatArray, detection_xy: FloatArray) -> tuple[IntArray, IntArray]:
-    """Pairs of tracks and detections no further apart along x, nor along y, than the track's reach.
+@kernel
+def _root(parent, k):
+    """The smallest member of the part that ``k`` belongs to, in a forest of parts (union-find)."""
+    while parent[k] != k:
+        parent[k] = parent[parent[k]]
+        k = parent[k]
+    return k
 
-    Detections are sorted by x, so that each track compares with those in its own strip alone.
 
-    Parameters
-    ----------
-    track_xy : (2, n) px. reach_px : (n,). detection_xy : (2, m) px. All finite.
+@kernel
+def _parts(track, detection, cost, limit, n_tracks, n_detections):
+    """Sort out what needs a solver.
 
     Returns
     -------
-    (p,), (p,) : track and detection numbers, in order of tracks.
+    (a,) allowed pairs whose track and detection have no other; (b,) the other allowed pairs, ordered by problem, those
+    of one problem in order; (q + 1,) where each of the q problems starts in them. Problems share no track and no
+    detection.
     """
-    if track_xy.shape[1] == 0 or detection_xy.shape[1] == 0:
-        return _NONE, _NONE
-    x, y = detection_xy
-    order = x.argsort(kind="stable")
-    sorted_x = x[order]
-    first = sorted_x.searchsorted(track_xy[0] - reach_px)
-    count = sorted_x.searchsorted(track_xy[0] + reach_px, side="right") - first
-    track = np.arange(len(count)).repeat(count)
-    detection = order[np.arange(len(track)) + (first - (count.cumsum() - count)).repeat(count)]
-    near = np.flatnonzero(np.abs(y[detection] - track_xy[1, track]) <= reach_px[track])
-    return track[near], detection[near]
-
-
-def _compact(numbers: IntArray) -> tuple[IntArray, IntArray]:
-    """The distinct numbers, ascending, and for each number its place among them."""
-    present = np.zeros(int(numbers.max()) + 1, bool)
-    present[numbers] = True
-    distinct = np.flatnonzero(present)
-    place = np.empty(len(present), np.int64)
-    place[distinct] = np.arange(len(distinct))
-    return distinct, place[numbers]
+    of_track, of_detection = np.zeros(n_tracks, np.int64), np.zeros(n_detections, np.int64)
+    parent = np.arange(n_tracks + n_detections)
+    for k in range(len(cost)):
+        if cost[k] <= limit:
+            of_track[track[k]] += 1
+            of_detection[detection[k]] += 1
+            a, b = _root(parent, track[k]), _root(parent, n_tracks + detection[k])
+            parent[max(a, b)] = min(a, b)
+    alone, rest = np.empty(len(cost), np.int64), np.empty(len(cost), np.int64)
+    n_alone = n_rest = 0
+    for k in range(len(cost)):
+        if cost[k] <= limit:
+            if of_track[track[k]] == 1 and of_detection[detection[k]] == 1:
+                alone[n_alone] = k
+                n_alone += 1
+            else:
+                rest[n_rest] = k
+                n_rest += 1
+    # nodes of each part that needs solving; parts in order of their smallest member, small ones together
+    size = np.zeros(n_tracks + n_detections, np.int64)
+    for k in range(n_tracks + n_detections):
+        size[_root(parent, k)] += 1
+    problem = np.empty(len(size), np.int64)
+    together, n_problems = 0, 0
+    for k in range(len(size)):
+        if size[k] > 2:
+            if together > 0 and together + size[k] > _TOGETHER:
+                n_problems += 1
+                together = 0
+            together += size[k]
+            problem[k] = n_problems
+    n_problems += together > 0
+    starts = np.zeros(n_problems + 1, np.int64)
+    for k in rest[:n_rest]:
+        starts[problem[_root(parent, track[k])] + 1] += 1
+    filled = np.zeros(n_problems + 1, np.int64)
+    for k in range(n_problems):
+        starts[k + 1] += starts[k]
+        filled[k + 1] = starts[k + 1]
+    ordered = np.empty(n_rest, np.int64)
+    for k in rest[:n_rest]:
+        of = problem[_root(parent, track[k])]
+        ordered[filled[of]] = k
+        filled[of] += 1
+    return alone[:n_alone], ordered, starts
 
 
 def _solve_dense(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray]:
-    tracks, row = _compact(track)
-    detections, column = _compact(detection)
+    """The optimum by ``lap.lapjv``."""
+    tracks, row = np.unique(track, return_inverse=True)
+    detections, column = np.unique(detection, return_inverse=True)
     lowest = min(float(cost.min()), limit)
     matrix = np.full((len(tracks), len(detections)), 4.0 * (limit - lowest) + 1.0)
     matrix[row, column] = cost - lowest
@@ -73,8 +100,8 @@ def _solve_dense(track: IntArray, detection: IntArray, cost: FloatArray, limit: 
 
 def _solve_sparse(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray]:
     """The same optimum by ``lap.lapmod``: every row and column gets a partner of its own to stay alone with."""
-    tracks, row = _compact(track)
-    detections, column = _compact(detection)
+    tracks, row = np.unique(track, return_inverse=True)
+    detections, column = np.unique(detection, return_inverse=True)
     n, m = len(tracks), len(detections)
     lowest = min(float(cost.min()), limit)
     alone = (limit - lowest) / 2
@@ -88,42 +115,6 @@ def _solve_sparse(track: IntArray, detection: IntArray, cost: FloatArray, limit:
     return tracks[matched], detections[column_of[matched]]
 
 
-def assign(track: IntArray, detection: IntArray, cost: FloatArray, limit: float) -> tuple[IntArray, IntArray]:
-    """The one-to-one choice among candidate pairs that has the lowest sum of ``cost - limit``.
-
-    Parameters
-    ----------
-    track, detection : (p,) the pairs, each once. cost : (p,). limit : a pair that costs more is never chosen.
-
-    Returns
-    -------
-    (k,), (k,) : the chosen tracks and their detections.
-    """
-    allowed = cost <= limit
-    if not allowed.all():
-        track, detection, cost = track[allowed], detection[allowed], cost[allowed]
-    if len(track) == 0:
-        return _NONE, _NONE
-    alone = (np.bincount(track)[track] == 1) & (np.bincount(detection)[detection] == 1)
-    if alone.all():
-        return track, detection
-    rest = np.flatnonzero(~alone)
-    chosen = [(track[alone], detection[alone])]
-    for part in _parts(track[rest], detection[rest]):
-        pairs = rest[part]
-        if _is_small(track[pairs], detection[pairs]):
-            chosen.append(_solve_dense(track[pairs], detection[pairs], cost[pairs], limit))
-        else:
-            pairs = pairs[_cheapest(track[pairs], cost[pairs])]
-            chosen.append(_solve_sparse(track[pairs], detection[pairs], cost[pairs], limit))
-    return np.concatenate([t for t, _ in chosen]), np.concatenate([d for _, d in chosen])
-
-
-def _is_small(track: IntArray, detection: IntArray) -> bool:
-    """Whether the tracks and detections of a part are few enough for a dense problem."""
-    return 2 * len(track) <= _SPARSE_LIMIT or len(_compact(track)[0]) + len(_compact(detection)[0]) <= _SPARSE_LIMIT
-
-
 def _cheapest(track: IntArray, cost: FloatArray) -> IntArray:
     """The few cheapest pairs of each track: where hundreds of heads are all within reach, the rest never matters."""
     order = np.lexsort((cost, track))
@@ -132,21 +123,32 @@ def _cheapest(track: IntArray, cost: FloatArray) -> IntArray:
     return np.sort(order[rank < _CHOICES])
 
 
-def _parts(track: IntArray, detection: IntArray) -> Iterator[IntArray]:
-    """Pair numbers grouped into problems that share no track and no detection (few pairs stay together)."""
-    if len(track) < _DENSE_LIMIT:
-        yield np.arange(len(track))
-        return
-    tracks, row = _compact(track)
-    detections, column = _compact(detection)
-    n, m = len(tracks), len(detections)
-    if n + m <= _DENSE_LIMIT:
-        yield np.arange(len(track))
-        return
-    graph = coo_matrix((np.ones(len(row), np.int8), (row, n + column)), shape=(n + m, n + m))
-    _, label = connected_components(graph, directed=False)
-    # small parts are solved together, since each solution costs more than the matrix
-    part_end = np.cumsum(np.bincount(label))
-    of_pair = (part_end // _DENSE_LIMIT)[label[row]]
-    order = np.argsort(of_pair, kind="stable")
-    yield from np.split(order, np.flatnonzero(np.diff(of_pair[order])) + 1)
+def assign(
+    track: IntArray, detection: IntArray, cost: FloatArray, limit: float, n_tracks: int, n_detections: int
+) -> tuple[IntArray, IntArray]:
+    """The one-to-one choice among candidate pairs that has the lowest sum of ``cost - limit``.
+
+    Parameters
+    ----------
+    track, detection : (p,) the pairs, each once, below ``n_tracks`` and ``n_detections``. cost : (p,).
+    limit : a pair that costs more is never chosen.
+
+    Returns
+    -------
+    (k,), (k,) : the chosen tracks and their detections.
+    """
+    if len(track) == 0:
+        return _NONE, _NONE
+    alone, rest, starts = _parts(track, detection, cost, limit, n_tracks, n_detections)
+    if len(rest) == 0:
+        return track[alone], detection[alone]
+    chosen = [(track[alone], detection[alone])]
+    for start, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+        pairs = rest[start:end]
+        of_track, of_detection, of_cost = track[pairs], detection[pairs], cost[pairs]
+        if 2 * len(pairs) <= _SPARSE_LIMIT or len(np.unique(of_track)) + len(np.unique(of_detection)) <= _SPARSE_LIMIT:
+            chosen.append(_solve_dense(of_track, of_detection, of_cost, limit))
+        else:
+            few = _cheapest(of_track, of_cost)
+            chosen.append(_solve_sparse(of_track[few], of_detection[few], of_cost[few], limit))
+    return np.concatenate([t for t, _ in chosen]), np.concatenate([d for _, d in chosen])

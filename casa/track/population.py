@@ -1,79 +1,64 @@
-"""What is known of every track beside its filter: one array a property, the track on the last axis."""
+"""What is known of every track beside its filter: one record a track."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
-from casa.types import FloatArray, IntArray
+from casa.config import TrackConfig
+from casa.kernels import kernel
+
+Records = np.ndarray[Any, Any]
+
+#: track_id: 0 while tentative. match: detection of the current frame, -1 where missed. hits: detections so far;
+#: confidence_sum: of them. born_ns, hit_ns: time of the first and the last one. log_w, log_h: filtered log width and
+#: height, px; size_variance: of either. miss_rate: recent share of missed time. predicted_sd_px: of the predicted
+#: centre, per axis. outside: the predicted centre is outside the field.
+TRACK = np.dtype(
+    [
+        ("track_id", np.int64),
+        ("match", np.int64),
+        ("hits", np.int64),
+        ("confidence_sum", np.float64),
+        ("born_ns", np.int64),
+        ("hit_ns", np.int64),
+        ("log_w", np.float64),
+        ("log_h", np.float64),
+        ("size_variance", np.float64),
+        ("miss_rate", np.float64),
+        ("predicted_sd_px", np.float64),
+        ("outside", np.bool_),
+    ],
+    align=True,
+)
+
+_NUMBERS = [name for name, field in TrackConfig.model_fields.items() if isinstance(field.default, int | float)]
+#: The numbers of a `TrackConfig`, as the kernels read them.
+SETTINGS = np.dtype([(name, np.float64) for name in _NUMBERS])
 
 
-@dataclass
-class Population:
-    """The tracks alive, tentative ones too.
+def settings_of(config: TrackConfig) -> Records:
+    """(1,) of `SETTINGS`."""
+    return np.array([tuple(getattr(config, name) for name in _NUMBERS)], SETTINGS)
 
-    Attributes
-    ----------
-    track_id : (n,) 0 while tentative.
-    match : (n,) detection of the current frame, -1 where missed.
-    hits : (n,) detections so far. confidence_sum : (n,) their confidences.
-    born_ns, hit_ns : (n,) time of the first and the last detection.
-    log_size : (2, n) filtered log width and height, px. size_variance : (n,) of either.
-    miss_rate : (n,) recent share of missed time.
-    predicted_sd_px : (n,) of the predicted centre, per axis.
-    """
 
-    track_id: IntArray
-    match: IntArray
-    hits: IntArray
-    confidence_sum: FloatArray
-    born_ns: IntArray
-    hit_ns: IntArray
-    log_size: FloatArray
-    size_variance: FloatArray
-    miss_rate: FloatArray
-    predicted_sd_px: FloatArray
+def with_room(array: Records, rows: int) -> Records:
+    """The array itself, or, where it has fewer than so many rows, one with at least twice its own."""
+    if len(array) >= rows:
+        return array
+    larger = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)
+    larger[: len(array)] = array
+    return larger
 
-    def __len__(self) -> int:
-        return len(self.track_id)
 
-    @classmethod
-    def empty(cls) -> Population:
-        """No tracks."""
-        return cls.born(np.empty(0, np.int64), np.empty(0), 0, np.empty((2, 0)), 0.0, 0.0)
-
-    @classmethod
-    def born(
-        cls,
-        detection: IntArray,
-        confidence: FloatArray,
-        t_ns: int,
-        log_size: FloatArray,
-        size_variance: float,
-        miss_rate: float,
-    ) -> Population:
-        """Tentative tracks, each started by one detection at ``t_ns``."""
-        k = len(detection)
-        return cls(
-            track_id=np.zeros(k, np.int64),
-            match=detection,
-            hits=np.ones(k, np.int64),
-            confidence_sum=confidence,
-            born_ns=np.full(k, t_ns),
-            hit_ns=np.full(k, t_ns),
-            log_size=log_size,
-            size_variance=np.full(k, size_variance),
-            miss_rate=np.full(k, miss_rate),
-            predicted_sd_px=np.zeros(k),
-        )
-
-    def take(self, rows: IntArray) -> None:
-        """Keep only the tracks ``rows``, in that order."""
-        for f in fields(self):
-            setattr(self, f.name, getattr(self, f.name).take(rows, axis=-1))
-
-    def extend(self, other: Population) -> None:
-        """Add the tracks of ``other`` behind these."""
-        for f in fields(self):
-            setattr(self, f.name, np.concatenate([getattr(self, f.name), getattr(other, f.name)], axis=-1))
+@kernel
+def begin(tracks, first, rows, log_size, confidence, t_ns, settings):
+    """Write tentative tracks from ``tracks[first]`` on, each started by one of the detections ``rows``."""
+    c = settings[0]
+    for k in range(len(rows)):
+        t, row = tracks[first + k], rows[k]
+        t.track_id, t.match, t.hits, t.confidence_sum = 0, row, 1, confidence[row]
+        t.born_ns = t.hit_ns = t_ns
+        t.log_w, t.log_h, t.size_variance = log_size[row, 0], log_size[row, 1], c.size_noise**2
+        t.miss_rate, t.predicted_sd_px, t.outside = c.new_track_miss_rate, 0.0, False

@@ -97,16 +97,18 @@ def track_table(
     config: TrackConfig | None = None,
     bar: Progress | None = None,
     counters: TrackerCounters | None = None,
+    frame_size_px: tuple[int, int] | None = None,
 ) -> TrackTable:
     """Online tracks of a whole table of detections, sorted by track and time.
 
-    ``bar`` is moved by one for each picture; ``counters``, where given, receives the tracker's counts.
+    ``bar`` is moved by one for each picture; ``counters``, where given, receives the tracker's counts. With
+    ``frame_size_px`` (width, height) tracks end where they leave the field.
 
     Raises
     ------
     InputError : the table's times or frame numbers make no sense (see `pictures`).
     """
-    tracker = Tracker(config)
+    tracker = Tracker(config, frame_size_px)
     found = []
     for picture in pictures(table):
         found.append(tracker.update(picture))

@@ -16,7 +16,9 @@ from casa.errors import InputError
 from casa.graph.stage import Stage
 from casa.tables import read_tracks, write_detections
 from casa.track import Tracker, TrackerCounters, TrackStage, track_table
-from casa.track.associate import _solve_dense, _solve_sparse, assign, pairs_in_reach
+from casa.track.associate import _solve_dense, _solve_sparse, assign
+from casa.track.cost import pair_costs
+from casa.track.population import TRACK, settings_of
 from casa.types import Detections, DetectionTable, Tracks
 
 
@@ -208,17 +210,51 @@ def test_five_thousand_detections_in_a_frame_take_no_seconds():
     assert time.thread_time() - start < 4.0
 
 
-def test_pairs_in_reach_are_those_of_comparing_all():
+@pytest.mark.parametrize("scale_px", [1.0, 30.0, 300.0])
+@pytest.mark.parametrize("iou_weight", [0.0, 4.0])
+def test_pairs_and_costs_are_those_of_comparing_all(scale_px: float, iou_weight: float):
+    from scipy.stats import chi2, multivariate_t
+
     rng = np.random.default_rng(2)
-    for scale in (1.0, 30.0, 300.0):
-        tracks, found = rng.normal(0, scale, (2, 70)), rng.normal(0, scale, (2, 90))
-        reach = rng.uniform(0, 40, 70)
-        apart = np.abs(tracks[:, :, None] - found[:, None]).max(axis=0)
-        expected = set(zip(*np.nonzero(apart <= reach[:, None]), strict=True))
-        pairs = list(zip(*pairs_in_reach(tracks, reach, found), strict=True))
-        assert len(set(pairs)) == len(pairs)
-        assert set(pairs) == expected
-    assert pairs_in_reach(np.zeros((2, 0)), np.zeros(0), np.zeros((2, 3)))[0].size == 0
+    n, m = 40, 60
+    c = TrackConfig(iou_weight=iou_weight, gate_d2=float(chi2.ppf(0.999, 2)))
+    tracks = np.zeros(n, TRACK)
+    tracks["log_w"], tracks["log_h"] = rng.normal(3, 0.1, (2, n))
+    tracks["miss_rate"], tracks["size_variance"] = rng.random(n), rng.uniform(0.01, 0.1, n)
+    mean, xy = rng.normal(0, scale_px, (n, 2)), rng.normal(0, scale_px, (m, 2))
+    spread = rng.normal(0, 8, (n, 2, 2))
+    cov = spread @ spread.transpose(0, 2, 1)
+    covariance = np.stack([cov[:, 0, 0], cov[:, 0, 1], cov[:, 1, 1]], axis=1)
+    log_size, confidence = rng.normal(3, 0.1, (m, 2)), rng.uniform(0.1, 1, m)
+    by_x = np.argsort(xy[:, 0], kind="stable")
+    track, detection, cost = pair_costs(tracks, mean, covariance, xy, log_size, confidence, by_x, settings_of(c))
+    expected = {}
+    nu, r = c.cost_tail, c.measurement_sd_px**2
+    for i in range(n):
+        s = cov[i] + r * np.eye(2)
+        density = multivariate_t(mean[i], s, df=nu)
+        for j in range(m):
+            d2 = (xy[j] - mean[i]) @ np.linalg.solve(s, xy[j] - mean[i])
+            if d2 > c.gate_d2 or np.abs(xy[j] - mean[i]).max() > c.max_reach_px:
+                continue
+            # -2 log density of Student's t, less the constant of a certain track hit in its centre
+            total = -2 * density.logpdf(xy[j]) - 2 * np.log(2 * np.pi * r)
+            sizes = np.exp([[tracks["log_w"][i], tracks["log_h"][i]], log_size[j]])
+            total += (
+                c.size_weight
+                * np.sum(np.log(sizes[0] / sizes[1]) ** 2)
+                / (2 * c.size_noise**2 + tracks["size_variance"][i])
+            )
+            total += c.miss_weight * tracks["miss_rate"][i] - c.confidence_weight * np.log(confidence[j])
+            low = np.maximum(mean[i] - sizes[0] / 2, xy[j] - sizes[1] / 2)
+            high = np.minimum(mean[i] + sizes[0] / 2, xy[j] + sizes[1] / 2)
+            common = np.maximum(high - low, 0).prod()
+            expected[i, j] = total + iou_weight * (1 - common / (sizes.prod(axis=1).sum() - common))
+    found = dict(zip(zip(track.tolist(), detection.tolist(), strict=True), cost.tolist(), strict=True))
+    assert len(found) == len(track)
+    assert set(found) == set(expected)
+    assert list(found) == sorted(found, key=lambda pair: pair[0])
+    np.testing.assert_allclose([found[pair] for pair in expected], list(expected.values()), rtol=1e-7, atol=1e-7)
 
 
 def test_sparse_and_dense_assignment_reach_the_same_cost_as_scipy():
@@ -236,7 +272,9 @@ def test_sparse_and_dense_assignment_reach_the_same_cost_as_scipy():
         rows, columns = linear_sum_assignment(padded)
         best = padded[rows, columns].sum()
         track, detection = np.nonzero(near)
-        for solve in (_solve_dense, _solve_sparse, assign):
+        solvers = [lambda *a: assign(*a, n, m)]  # noqa: B023
+        solvers += [_solve_dense, _solve_sparse]
+        for solve in solvers:
             t, d = solve(track, detection, cost[near], limit)
             assert len(set(t.tolist())) == len(t)
             assert len(set(d.tolist())) == len(d)
