@@ -164,14 +164,15 @@ def replay(
         check_fits(calibration, source.info)
     stop = stop or threading.Event()
     recorder = Recorder(output, config.record, force=force)
-    kinematics = KinematicsStage(config.kinematics, calibration, (source.info.width_px, source.info.height_px))
+    frame_size_px = source.info.width_px, source.info.height_px
+    kinematics = KinematicsStage(config.kinematics, calibration, frame_size_px)
     detect = DetectStage(config.detect)
     recording = RecordStage(recorder, lambda: session_record(source.info, config, calibration, detect.model, command))
     ledger = Ledger(lambda end: recording.note_end(end.index, end.field, end.t_ns, end.status, end.reason))
     nodes = [
         Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
         Node("detect", detect, ("source",), "detect", (Frame,), tolerant=True),
-        Node("track", TrackStage(config.track), ("detect",), "track", (Detections,)),
+        Node("track", TrackStage(config.track, frame_size_px), ("detect",), "track", (Detections,)),
         Node("kinematics", kinematics, ("track",), "track", (Tracks,)),
         Node(
             "record",
