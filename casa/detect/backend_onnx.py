@@ -15,7 +15,6 @@ class OnnxBackend:
     """ONNX Runtime; pictures are computed as they are started."""
 
     device = "cpu"
-    precision = "float32"
     depth = 0
 
     def __init__(self, path: Path, threads: int = 0) -> None:
@@ -29,6 +28,7 @@ class OnnxBackend:
         except Exception as error:  # the runtime's own exceptions have no common base
             raise InputError(f"{path}: not a readable ONNX network ({_one_line(error)})") from error
         self.meta = NetworkMeta.from_text(self._session.get_modelmeta().custom_metadata_map, path)
+        self.precision = self.meta.precision
 
     def start(self, gray: NDArray[np.uint8]) -> RawMaps:
         """Compute the raw maps."""
@@ -38,6 +38,11 @@ class OnnxBackend:
     def finish(self, ticket: RawMaps) -> RawMaps:
         """The raw maps that ``start`` computed."""
         return ticket
+
+    def batch(self, grays: NDArray[np.uint8]) -> RawMaps:
+        """The raw maps of pictures (b, h, w) of one size."""
+        distances, logits = self._session.run(["distances", "logits"], {"gray": grays[:, None].astype(np.float32)})
+        return np.asarray(distances), np.asarray(logits)
 
     def close(self) -> None:
         """Nothing is held but memory."""

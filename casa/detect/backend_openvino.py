@@ -47,7 +47,6 @@ class OpenVinoBackend:
     """OpenVINO; reads ONNX or IR. The picture goes in as uint8, what is done to it is part of the graph."""
 
     device = "cpu"
-    precision = "float32"
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         openvino = import_openvino()
@@ -58,6 +57,7 @@ class OpenVinoBackend:
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
             raise InputError(f"{path}: not a network OpenVINO reads ({' '.join(str(error).split())[:160]})") from error
         self.meta = NetworkMeta.from_text(_metadata(model, path), path)
+        self.precision = self.meta.precision
         preprocessing = openvino.preprocess.PrePostProcessor(model)
         picture = preprocessing.input(0)
         picture.tensor().set_element_type(openvino.Type.u8)
@@ -106,6 +106,23 @@ class OpenVinoBackend:
             raise CasaError(f"{self._path}: OpenVINO failed ({' '.join(str(error).split())[:160]})") from error
         finally:
             pool.free.append(request)
+
+    def batch(self, grays: NDArray[np.uint8]) -> RawMaps:
+        """The raw maps of pictures (b, h, w) of one size: one a stream, which is quickest on a CPU."""
+        waiting: deque[tuple[_Pool, Any, NDArray[np.uint8]]] = deque()
+        done: list[RawMaps] = []
+
+        def finish_oldest() -> None:
+            distances, logits = self.finish(waiting.popleft())
+            done.append((distances.copy(), logits.copy()))
+
+        for gray in grays:
+            if len(waiting) == self.depth:
+                finish_oldest()
+            waiting.append(self.start(gray))
+        while waiting:
+            finish_oldest()
+        return np.stack([item[0] for item in done]), np.stack([item[1] for item in done])
 
     def close(self) -> None:
         """Release the compiled networks."""

@@ -58,5 +58,16 @@ class TorchBackend:
         distances, logits = ticket
         return distances[0].float().cpu().numpy(), logits[0].float().cpu().numpy()
 
+    def batch(self, grays: NDArray[np.uint8]) -> RawMaps:
+        """The raw maps of pictures (b, h, w) of one size, in one pass."""
+        torch = self._torch
+        try:
+            with torch.inference_mode():
+                pictures = torch.from_numpy(grays).to(self.device).to(self._dtype).div_(255.0)
+                distances, logits = self._network(pictures[:, None])
+                return distances.float().cpu().numpy(), logits.float().cpu().numpy()
+        except RuntimeError as error:
+            raise CasaError(f"the detector failed on {self.device} ({' '.join(str(error).split())[:160]})") from error
+
     def close(self) -> None:
         """Nothing is held but memory."""

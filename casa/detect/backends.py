@@ -1,6 +1,6 @@
 """What a backend is: a compiled network that takes gray pictures and gives the head's raw maps, maybe later.
 
-``backend_onnx``, ``backend_openvino`` and ``backend_torch`` hold one each, with its imports.
+``backend_onnx``, ``backend_openvino``, ``backend_torch`` and ``backend_tensorrt`` hold one each, with its imports.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class NetworkMeta:
     reg_max: int
     size_multiple_px: int
     classes: tuple[str, ...]
+    precision: str = "float32"
 
     @classmethod
     def from_text(cls, metadata: Mapping[str, str], path: Path) -> NetworkMeta:
@@ -42,6 +43,7 @@ class NetworkMeta:
                 reg_max=int(metadata["casa.reg_max"]),
                 size_multiple_px=int(metadata["casa.size_multiple_px"]),
                 classes=tuple(json.loads(metadata["casa.classes"])),
+                precision=metadata.get("casa.precision", "float32"),
             )
         except (KeyError, ValueError) as error:
             raise InputError(f"{path}: not a network exported by casa (its metadata lack {error})") from error
@@ -67,6 +69,10 @@ class Backend(Protocol):
 
     def finish(self, ticket: Any) -> RawMaps:
         """Wait for a picture's raw maps."""
+        ...
+
+    def batch(self, grays: NDArray[np.uint8]) -> RawMaps:
+        """The raw maps of pictures (b, h, w) of one size, with a leading axis; for several streams on one device."""
         ...
 
     def close(self) -> None:

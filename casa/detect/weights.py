@@ -19,7 +19,10 @@ MANIFEST = "manifest.toml"
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
-    """One model of a manifest: its files by kind (``onnx``, ``state``) as (path, sha256), and its provenance."""
+    """One model of a manifest: its files by kind (``onnx``, ``int8``, ``state``) as (path, sha256), and its provenance.
+
+    ``role`` is ``accuracy`` for the most accurate detector, which is not the default.
+    """
 
     name: str
     task: str
@@ -30,6 +33,7 @@ class ModelEntry:
     command: str = ""
     seed: int | None = None
     card: str = ""
+    role: str = ""
     scores: dict[str, float] = field(default_factory=dict)
 
 
@@ -76,6 +80,7 @@ def read_manifest(folder: Path) -> dict[str, ModelEntry]:
                 command=entry.get("command", ""),
                 seed=entry.get("seed"),
                 card=entry.get("card", ""),
+                role=entry.get("role", ""),
                 scores=dict(entry.get("scores", {})),
             )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -104,13 +109,13 @@ def check_sum(path: Path, expected_sha256: str) -> str:
 
 
 def resolve_weights(name_or_path: str, kinds: tuple[str, ...]) -> Weights:
-    """The weights by name in casa's manifest, or by path; the first of ``kinds`` (onnx, state, ir) that exists.
+    """The weights by name in casa's manifest, or by path; the first of ``kinds`` (onnx, int8, state, ir) that exists.
 
     Raises
     ------
     InputError : no such name or file, not of one of these kinds, or not the file its manifest describes.
     """
-    suffixes = {"onnx": ".onnx", "state": ".pt", "ir": ".xml"}
+    suffixes = {"onnx": ".onnx", "int8": ".onnx", "state": ".pt", "ir": ".xml"}
     path = Path(name_or_path)
     if path.suffix in suffixes.values() or path.is_file():
         return _resolve_path(path, {kind: suffixes[kind] for kind in kinds})
@@ -142,12 +147,25 @@ def _resolve_path(path: Path, wanted: dict[str, str]) -> Weights:
     return Weights(found, file_sha256(found), entry)
 
 
+def most_accurate() -> str:
+    """The name of the detector that casa brings for ``--accuracy``.
+
+    Raises
+    ------
+    InputError : the manifest names none.
+    """
+    for name, entry in sorted(read_manifest(resource_dir("models")).items()):
+        if entry.task == "detector" and entry.role == "accuracy":
+            return name
+    raise InputError("--accuracy: casa's models have no detector of that role; name one with --weights")
+
+
 def write_manifest(folder: Path, entries: dict[str, ModelEntry]) -> None:
     """Write ``manifest.toml`` into ``folder``, where the entries' files lie."""
     lines = ["# What lies in this folder and where it comes from. Sums are checked whenever weights are loaded."]
     for name, entry in sorted(entries.items()):
         lines += ["", f"[models.{_toml(name)}]"]
-        for key in ("task", "licence", "trained_on", "command", "seed", "card"):
+        for key in ("task", "role", "licence", "trained_on", "command", "seed", "card"):
             value = getattr(entry, key)
             if value not in (None, ""):
                 lines.append(f"{key} = {_toml(value)}")

@@ -207,13 +207,81 @@ def test_the_peer_gets_the_same_network(tmp_path: Path, pictures: list[np.ndarra
 
     write_ultralytics_checkpoint(resource_dir("models") / "sperm.pt", tmp_path / "peer.pt")
     model, _ = load_checkpoint(tmp_path / "peer.pt")
-    gray = load_gray(pictures[0])
+    fullest = max(range(len(pictures) - 1), key=lambda k: len(reference[k][0]))
+    gray = load_gray(pictures[fullest])
     with torch.no_grad():
         out = model(torch.from_numpy(gray)[None, None].float() / 255)[0][0].numpy()
     best = out[:, out[4].argmax()]
-    centre = (reference[0][0][0, :2] + reference[0][0][0, 2:]) / 2
-    np.testing.assert_allclose(best[4], reference[0][1][0], atol=1e-4)
+    box, confidence, _ = (column[0] for column in reference[fullest])
+    centre = (box[:2] + box[2:]) / 2
+    np.testing.assert_allclose(best[4], confidence, atol=1e-4)
     np.testing.assert_allclose(best[:2], centre, atol=0.05)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_gives_what_single_pictures_give(backend: str, pictures: list[np.ndarray]):
+    detector = load_detector(config(backend))
+    images = [pictures[k] for k in (0, 2, 1, 0, 3, 1, 0, 1)]
+    one_by_one, at_once = detector.detect(images), detector.detect_batch(images)
+    assert detector.detect_batch([]) == []
+    detector.close()
+    for single, batched in zip(one_by_one, at_once, strict=True):
+        sure, sure_batched = single[1] > 0.0202, batched[1] > 0.0202
+        assert sure.sum() == sure_batched.sum()
+        np.testing.assert_allclose(batched[0][sure_batched], single[0][sure], atol=0.01)
+        np.testing.assert_allclose(batched[1][sure_batched], single[1][sure], atol=1e-4)
+
+
+def test_half_precision_as_tensorrt_gets_it_is_the_same_network(tmp_path: Path, pictures: list[np.ndarray]):
+    import onnx
+    import onnxruntime
+
+    from casa.detect.half import half_precision_onnx
+    from casa.resources import resource_dir
+
+    path = resource_dir("models") / "sperm.onnx"
+    half = half_precision_onnx(path)
+    onnx.checker.check_model(onnx.load_from_string(half), full_check=True)
+    gray = load_gray(pictures[0])[None, None].astype(np.float32)
+    plain = onnxruntime.InferenceSession(str(path)).run(["distances", "logits"], {"gray": gray})
+    halved = onnxruntime.InferenceSession(half).run(["distances", "logits"], {"gray": gray})
+    for a, b in zip(plain, halved, strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert a.dtype == b.dtype == np.float32
+        assert not np.array_equal(a, b)  # it does compute in half precision
+        assert np.abs(a - b).mean() < 0.005 * np.ptp(a)
+        assert np.abs(a - b).max() < 0.05 * np.ptp(a)
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"not a network")
+    with pytest.raises(InputError, match=r"bad\.onnx: not a readable ONNX"):
+        half_precision_onnx(bad)
+
+
+def test_tensorrt_where_it_is_missing_is_one_line():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device: the next test is the one that runs")
+    with pytest.raises(InputError, match=r"backend tensorrt needs (TensorRT; pip install|a CUDA device)") as caught:
+        load_detector(DetectConfig(backend="tensorrt"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="backend tensorrt runs on CUDA"):
+        load_detector(DetectConfig(backend="tensorrt", device="cpu"))
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_tensorrt_agrees(half: bool, pictures: list[np.ndarray], reference: list):
+    pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    detector = load_detector(DetectConfig(backend="tensorrt", half=half, confidence=0.2))
+    assert detector.model.precision == ("float16" if half else "float32")
+    for found, expected in zip(detector.detect_batch(pictures), reference, strict=True):
+        strong = expected[1] > 0.3
+        np.testing.assert_allclose(found[0][: strong.sum()], expected[0][strong], atol=0.5)
+    detector.close()
 
 
 def load_gray(image: np.ndarray) -> np.ndarray:
@@ -228,6 +296,7 @@ def load_gray(image: np.ndarray) -> np.ndarray:
         ({"backend": "onnx", "half": True}, "single precision"),
         ({"backend": "openvino", "device": "cuda"}, "runs on the CPU"),
         ({"backend": "torch", "half": True}, "half precision is for CUDA"),
+        ({"backend": "torch", "int8": True}, "no 8-bit weights"),
     ],
 )
 def test_what_a_backend_cannot_do_is_refused(changes: dict, message: str):

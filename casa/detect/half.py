@@ -1,0 +1,65 @@
+"""An exported network in half precision, for devices that take a graph at its word (TensorRT 11 is typed strongly)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from casa.errors import InputError
+
+
+def half_precision_onnx(path: Path) -> bytes:
+    """The ONNX network of ``path`` computing in float16, its input and outputs in float32 as before.
+
+    Gray levels are scaled by 1/255 before they become float16, and the first convolution's weights by 255: as exported,
+    its weights would fall among float16's subnormals.
+
+    Raises
+    ------
+    InputError : not an ONNX network exported by casa in float32.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:  # protobuf's own kinds, OSError
+        raise InputError(f"{path}: not a readable ONNX network ({' '.join(str(error).split())[:120]})") from error
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        raise InputError(f"{path}: is of 8 bits; half precision is made from the float32 network")
+    graph = model.graph
+    values: dict[str, Any] = {item.name: item for item in graph.initializer}
+    first = True
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        for place, name in enumerate(node.input[1:]):
+            if name not in values or values[name].data_type != TensorProto.FLOAT:
+                raise InputError(f"{path}: convolution {node.name} has no float32 weights of its own")
+            weights = numpy_helper.to_array(values[name])
+            weights = weights * 255.0 if first and place == 0 else weights
+            values[name].CopyFrom(numpy_helper.from_array(weights.astype(np.float16), name))
+        first = False
+    if first:
+        raise InputError(f"{path}: has no convolution")
+    gray = graph.input[0].name
+    outputs = [output.name for output in graph.output]
+    for node in graph.node:
+        node.input[:] = ["gray_half" if name == gray else name for name in node.input]
+        node.output[:] = [f"{name}_half" if name in outputs else name for name in node.output]
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / 255, np.float32), "one_255th"))
+    before = [
+        helper.make_node("Mul", [gray, "one_255th"], ["gray_scaled"], name="scale_gray"),
+        helper.make_node("Cast", ["gray_scaled"], ["gray_half"], name="gray_to_half", to=TensorProto.FLOAT16),
+    ]
+    after = [
+        helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_to_float", to=TensorProto.FLOAT)
+        for name in outputs
+    ]
+    nodes = [*before, *graph.node, *after]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]  # types of what lies between, now others
+    return model.SerializeToString()
