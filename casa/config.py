@@ -55,7 +55,7 @@ class MicroscopeConfig(Section):
     time_jitter_ms: NonNegative = Field(default=0.0, description="sd of a frame's time about the nominal one")
     drop_share: Fraction = Field(default=0.0, description="share of frames that the camera loses and counts")
     buffers: Annotated[int, Field(ge=1)] = Field(
-        default=4, description="frames the camera's driver keeps for a slow host"
+        default=10, description="frames the camera's driver keeps for a slow host"
     )
     ring_frames: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
