@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from casa.config import KinematicsConfig
+from casa.kernels import kernel
 from casa.kinematics.buffers import TrackBuffers
 from casa.kinematics.drift import DriftPath, common_velocity
 from casa.kinematics.grade import motility_percent
 from casa.kinematics.jitter import LONG_STRETCH, SHORT_STRETCH, Jitter, jitter_of_field, jitter_of_track, noise_samples
 from casa.kinematics.rows import Piece, TrackSums, measure_piece, row_of, table_of
-from casa.types import Calibration, KinematicsFlag, KinematicsTable, Summary, Tracks
+from casa.types import Calibration, Float32Array, KinematicsFlag, KinematicsTable, Summary, Tracks
 
 EPOCH_S = 1.0
 #: Velocities of this many epochs together make the estimate of the drift.
@@ -76,11 +77,9 @@ class KinematicsAccumulator:
         rows = self._close_epochs(tracks.t_ns)
         self._n_frames += 1
         self._last_ns = tracks.t_ns
-        xy = tracks.measured_xy_px
-        measured = ~np.isnan(xy[:, 0])
         self._n_heads += self._heads_in_frame(tracks)
         index = 2 * tracks.frame + tracks.field
-        full = self._buffers.append(tracks.track_id[measured], index, tracks.t_ns, xy[measured])
+        full = self._buffers.append(tracks.track_id, index, tracks.t_ns, tracks.measured_xy_px)
         if len(full):
             by_slot = {slot: key for key, slot in self._buffers.slot_of.items()}
             for slot in full.tolist():
@@ -127,9 +126,7 @@ class KinematicsAccumulator:
         """Tracks whose head is in the picture; one that was missed for a moment is still there."""
         if self._frame_size_px is None:
             return len(tracks)
-        centre = (tracks.xyxy[:, :2] + tracks.xyxy[:, 2:]) / 2
-        inside = (centre >= 0).all(axis=1) & (centre < np.array(self._frame_size_px)).all(axis=1)
-        return int(inside.sum())
+        return int(_count_inside(tracks.xyxy, *self._frame_size_px))
 
     def _close_epochs(self, t_ns: int) -> list[dict[str, Any]]:
         passed = self._epoch_of(t_ns)
@@ -192,3 +189,14 @@ class KinematicsAccumulator:
         self._seconds_by_grade += sums.seconds_by_grade
         self._bits |= row["flags"]
         return row
+
+
+@kernel
+def _count_inside(xyxy: Float32Array, width_px: int, height_px: int) -> int:
+    """How many of (n, 4) boxes have their centre in the picture."""
+    count = 0
+    for i in range(len(xyxy)):
+        x = (xyxy[i, 0] + xyxy[i, 2]) / np.float32(2)
+        y = (xyxy[i, 1] + xyxy[i, 3]) / np.float32(2)
+        count += 0 <= x < width_px and 0 <= y < height_px
+    return count

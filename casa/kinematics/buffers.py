@@ -1,12 +1,13 @@
 """The samples of the tracks in view, in one block of memory: a row a track, of fixed capacity.
 
-Taking a frame is a dict look-up a track and a few array assignments, whatever the number of tracks.
+Taking a frame is a dict look-up a track and one pass over the tracks.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from casa.kernels import kernel
 from casa.types import FloatArray, IntArray
 
 #: Samples a track keeps before they are measured and dropped (20 s at 50 images/s).
@@ -36,30 +37,24 @@ class TrackBuffers:
         self._free.extend(range(old + more - 1, old - 1, -1))
 
     def append(self, track_id: IntArray, index: int, t_ns: int, xy: FloatArray) -> IntArray:
-        """Take one sample of each track; gives the slots that are now full.
+        """Take one sample of each track, none of a track whose position is NaN; gives the slots that are now full.
 
         A sample no later than the one before (a picture given twice) is left out: it has no speed.
         """
         slot_of = self.slot_of
-        slots = np.empty(len(track_id), np.int64)
-        for row, key in enumerate(track_id.tolist()):
-            slot = slot_of.get(key)
-            if slot is None:
-                if not self._free:
-                    self._grow()
-                slot = slot_of[key] = self._free.pop()
-                self.n[slot] = self.epoch_from[slot] = self.fresh[slot] = 0
-            slots[row] = slot
-        at = self.n[slots]
-        later = (at == 0) | (self.t_ns[slots, at - 1] < t_ns)
-        if not later.all():
-            slots, at, xy = slots[later], at[later], xy[later]
-        self.index[slots, at] = index
-        self.t_ns[slots, at] = t_ns
-        self.xy[slots, at] = xy
-        self.n[slots] = at + 1
-        self.fresh[slots] += 1
-        return slots[at + 1 == self.capacity]
+        known = [slot_of.get(key, -1) for key in track_id.tolist()]
+        if -1 in known:
+            for row in np.flatnonzero((np.array(known) < 0) & ~np.isnan(xy[:, 0])).tolist():
+                known[row] = self._take_slot(int(track_id[row]))
+        slots = np.array(known, np.int64)
+        return _append(slots, index, t_ns, xy, self.n, self.fresh, self.index, self.t_ns, self.xy)
+
+    def _take_slot(self, track_id: int) -> int:
+        if not self._free:
+            self._grow()
+        slot = self.slot_of[track_id] = self._free.pop()
+        self.n[slot] = self.epoch_from[slot] = self.fresh[slot] = 0
+        return slot
 
     def samples(self, slot: int) -> tuple[IntArray, IntArray, FloatArray]:
         """Picture numbers (n,), times (n,), positions (n, 2) of a slot; copies."""
@@ -117,3 +112,35 @@ class TrackBuffers:
             found.append((self.xy[slot, end - length : end].copy(), (length - 1) / took_s))
             self.fresh[slot] = n - end
         return found
+
+
+@kernel
+def _append(
+    slots: IntArray,
+    picture: int,
+    time_ns: int,
+    positions: FloatArray,
+    n: IntArray,
+    fresh: IntArray,
+    index: IntArray,
+    t_ns: IntArray,
+    xy: FloatArray,
+) -> IntArray:
+    """Write one sample to each slot but those of NaN, and those that have one as late; gives the slots now full."""
+    full = np.empty(len(slots), np.int64)
+    n_full = 0
+    for row in range(len(slots)):
+        slot = slots[row]
+        if slot < 0 or np.isnan(positions[row, 0]):
+            continue
+        at = n[slot]
+        if at and t_ns[slot, at - 1] >= time_ns:
+            continue
+        index[slot, at], t_ns[slot, at] = picture, time_ns
+        xy[slot, at, 0], xy[slot, at, 1] = positions[row, 0], positions[row, 1]
+        n[slot] += 1
+        fresh[slot] += 1
+        if n[slot] == t_ns.shape[1]:
+            full[n_full] = slot
+            n_full += 1
+    return full[:n_full]

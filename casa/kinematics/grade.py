@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from casa.kinematics.order import median
 from casa.kinematics.paths import step_lengths
 from casa.types import MOTILITY_GRADES, FloatArray
 
@@ -35,7 +36,7 @@ def window_edges(t_s: FloatArray, window_s: float, whole_track: bool) -> list[tu
     """
     edges: list[tuple[int, int, float]] = []
     first, n = 0, len(t_s)
-    half_step = float(np.median(np.diff(t_s))) / 2 if n > 1 else 0.0
+    half_step = median(t_s[1:] - t_s[:-1]) / 2 if n > 1 else 0.0
     while True:
         last = int(np.searchsorted(t_s, t_s[first] + window_s - half_step))
         if last >= n or last <= first:

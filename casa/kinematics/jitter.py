@@ -9,12 +9,14 @@ is slow and a beat is a line with a harmonic or two, so between the lines the no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import dct, idct
 
+from casa.kinematics.order import median, medians_of_seven, quantile
 from casa.kinematics.paths import usual_step
 from casa.types import BoolArray, FloatArray, IntArray
 
@@ -66,13 +68,25 @@ def _periodogram(stretches: FloatArray) -> FloatArray:
 
     White noise of variance v has v at all frequencies.
     """
-    n = stretches.shape[1]
-    ramp = np.linspace(-1, 1, n)
-    basis, _ = np.linalg.qr(np.stack([ramp**0, ramp, ramp**2, ramp**3], axis=1))
+    basis, window = _cubics_and_window(stretches.shape[1])
     flat = stretches - basis @ (basis.T @ stretches)
-    window = np.hanning(n + 2)[1:-1]
     power = np.abs(np.fft.rfft(flat * window[:, None], axis=1)) ** 2 / (window**2).sum()
     return power.mean(axis=2)
+
+
+@cache
+def _cubics_and_window(n: int) -> tuple[FloatArray, FloatArray]:
+    """(n, 4) orthonormal basis of the cubics over n samples, and the Hann window (n,)."""
+    ramp = np.linspace(-1, 1, n)
+    basis, _ = np.linalg.qr(np.stack([ramp**0, ramp, ramp**2, ramp**3], axis=1))
+    return basis, np.hanning(n + 2)[1:-1]
+
+
+@cache
+def _trend_basis(n: int) -> FloatArray:
+    """(n, <= 4) orthonormal basis of the trend of a block of n samples: a cubic, of few samples less."""
+    basis, _ = np.linalg.qr(np.vander(np.linspace(-1, 1, n), min(3, n // 8 + 1) + 1))
+    return basis
 
 
 def noise_floor_px2(stretches: FloatArray) -> FloatArray:
@@ -88,7 +102,7 @@ def noise_floor_px2(stretches: FloatArray) -> FloatArray:
     beat and its harmonic, a few bins wide, hardly move.
     """
     n = stretches.shape[1]
-    return np.quantile(_periodogram(stretches)[:, n // 8 : n // 2], _FLOOR_QUANTILE, axis=1) / _FLOOR_OF_MEAN[n]
+    return quantile(_periodogram(stretches)[:, n // 8 : n // 2], _FLOOR_QUANTILE) / _FLOOR_OF_MEAN[n]
 
 
 def noise_samples(stretches: FloatArray, rate_hz: FloatArray) -> FloatArray:
@@ -141,7 +155,7 @@ def jitter_of_track(index: IntArray, xy: FloatArray, field: Jitter) -> Jitter:
         if not field.sigma_px > 0:
             break
         low, high = field.sigma_px / _TRACKS_DIFFER, field.sigma_px * _TRACKS_DIFFER
-        own_px = float(np.clip(np.sqrt(np.median(floors)), low, high))
+        own_px = float(np.clip(np.sqrt(median(floors)), low, high))
         weight = len(floors) / (len(floors) + _FIELD_WEIGHT)
         return Jitter(float(own_px**weight * field.sigma_px ** (1 - weight)), field.corner_hz)
     return field
@@ -156,10 +170,11 @@ def find_slips(xy: FloatArray, sigma_px: float) -> BoolArray:
     n = len(xy)
     if n < 15:
         return np.zeros(n, bool)
-    around = np.median(sliding_window_view(np.pad(xy, ((3, 3), (0, 0)), mode="edge"), 7, axis=0), axis=2)
-    away = np.hypot(*(xy - around).T)
-    far = away > _SLIP_TIMES * max(float(np.median(away)), sigma_px)
+    away = np.hypot(*(xy - medians_of_seven(xy)).T)
+    far = away > _SLIP_TIMES * max(median(away), sigma_px)
     far[:3] = far[-3:] = False
+    if not far.any():
+        return far
     crowd = np.convolve(far, np.ones(15), mode="same")
     return far & (crowd <= _SLIP_SAMPLES)
 
@@ -214,7 +229,7 @@ def _quiet_run(position: IntArray, t_s: FloatArray, xy: FloatArray, jitter: Jitt
 def _quiet_blocks(blocks: FloatArray, measured: FloatArray, rate_hz: float, jitter: Jitter) -> FloatArray:
     """Spectral subtraction for (m, k, 2) blocks at even times; ``measured`` (m,) is the part that was not filled in."""
     k = blocks.shape[1]
-    basis, _ = np.linalg.qr(np.vander(np.linspace(-1, 1, k), min(3, k // 8 + 1) + 1))
+    basis = _trend_basis(k)
     trend = basis @ (basis.T @ blocks)
     spectrum = np.asarray(dct(blocks - trend, type=2, norm="ortho", axis=1))
     width = max(3, round(2 * k * _BAND))

@@ -6,11 +6,12 @@ Pure functions of arrays; this module knows nothing of tracks, calibrations or n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from casa.kinematics.order import median
 from casa.types import BoolArray, FloatArray, IntArray
 
 #: A step in time longer than this many usual ones is a gap even where no frame number is missing.
@@ -45,11 +46,10 @@ class PathSums:
 
     def add(self, other: PathSums) -> None:
         """Take in the sums of another piece of the same track."""
-        for f in fields(self):
-            if f.name == "riser_max":
-                self.riser_max = max(self.riser_max, other.riser_max)
-            else:
-                setattr(self, f.name, getattr(self, f.name) + getattr(other, f.name))
+        riser_max = max(self.riser_max, other.riser_max)
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.riser_max = riser_max
 
     def scaled(self, factor: float) -> PathSums:
         """The sums of the same path in another unit."""
@@ -101,8 +101,8 @@ def find_gaps(index: IntArray, t_s: FloatArray) -> BoolArray:
     """
     if len(index) < 3:
         return np.zeros(max(len(index) - 1, 0), bool)
-    times = np.diff(t_s)
-    return (np.diff(index) > 1.5 * usual_step(index)) | (times > _GAP_FACTOR * np.median(times))
+    times = t_s[1:] - t_s[:-1]
+    return (index[1:] - index[:-1] > 1.5 * usual_step(index)) | (times > _GAP_FACTOR * median(times))
 
 
 def usual_step(index: IntArray) -> int:
@@ -110,7 +110,7 @@ def usual_step(index: IntArray) -> int:
 
     A low quantile: a head that comes and goes at the rim of the field is missed more often than not.
     """
-    steps = np.sort(np.diff(index))
+    steps = np.sort(index[1:] - index[:-1])
     return max(int(steps[len(steps) // 10]), 1) if len(steps) else 1
 
 
@@ -132,7 +132,7 @@ def average_path(t_s: FloatArray, xy: FloatArray, window_s: float) -> FloatArray
     if n < 3:
         return xy.copy()
     half = np.minimum(window_s / 2, np.minimum(t_s - t_s[0], t_s[-1] - t_s))
-    steps = np.diff(t_s)
+    steps = t_s[1:] - t_s[:-1]
     integral = np.zeros((n, 2))
     np.cumsum(0.5 * (xy[1:] + xy[:-1]) * steps[:, None], axis=0, out=integral[1:])
     edges = np.concatenate([t_s - half, t_s + half])
@@ -148,7 +148,7 @@ def average_path(t_s: FloatArray, xy: FloatArray, window_s: float) -> FloatArray
 
 def step_lengths(xy: FloatArray) -> FloatArray:
     """(n - 1,) lengths of the steps of a path."""
-    step = np.diff(xy, axis=0)
+    step = xy[1:] - xy[:-1]
     return np.hypot(step[:, 0], step[:, 1])
 
 
@@ -178,7 +178,7 @@ def half_waves(offset: FloatArray, tolerance: float) -> tuple[int, FloatArray]:
 
 def turning_angles_deg(xy: FloatArray, gap: BoolArray) -> FloatArray:
     """Absolute angles between following steps, degrees; steps across gaps and steps of no length have none."""
-    step = np.diff(xy, axis=0)
+    step = xy[1:] - xy[:-1]
     moved = (np.hypot(step[:, 0], step[:, 1]) > 0) & ~gap
     both = moved[1:] & moved[:-1]
     before, after = step[:-1][both], step[1:][both]

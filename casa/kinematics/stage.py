@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from casa.config import KinematicsConfig
+from casa.kernels import warm_up
 from casa.kinematics.accumulator import KinematicsAccumulator
+from casa.kinematics.order import medians_of_seven
 from casa.types import Calibration, KinematicsTable, Summary, Tracks
 
 
@@ -22,7 +26,8 @@ class KinematicsStage:
         self._accumulator = self._make()
 
     def open(self) -> None:
-        """Begin with an empty field."""
+        """Begin with an empty field, and compile what runs on every frame."""
+        warm_up(lambda: self._make().add(_one_track()), lambda: medians_of_seven(np.zeros((1, 2))))
         self._accumulator = self._make()
 
     def process(self, item: Tracks) -> Iterable[KinematicsTable]:
@@ -41,3 +46,9 @@ class KinematicsStage:
     def summary(self) -> Summary:
         """The figures of the field so far."""
         return self._accumulator.summary()
+
+
+def _one_track() -> Tracks:
+    """A frame to warm up with."""
+    one, two = np.zeros(1), np.zeros((1, 2))
+    return Tracks(0, 0, np.ones(1), np.ones((1, 4)), two, one, one, two, np.empty(0))  # type: ignore[arg-type]
