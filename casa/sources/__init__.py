@@ -1,6 +1,7 @@
-"""Where frames come from: video files, folders of pictures, the simulator; and readers of published data sets.
+"""Where frames come from: files, folders of pictures, cameras, the simulator; and readers of published data sets.
 
-``open_source`` is the door; what each source promises is in `casa.sources.protocol`.
+``open_source`` is the door to recordings and ``open_live_source`` to cameras; what each source promises is in
+`casa.sources.protocol`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 from casa.errors import InputError
 
 if TYPE_CHECKING:
-    from casa.config import SourceConfig
-    from casa.sources.protocol import Source
+    from casa.config import CameraConfig, SourceConfig
+    from casa.sources.live import CameraSource
+    from casa.sources.protocol import LiveSource, Source
 
-__all__ = ["Source", "open_source"]
+__all__ = ["LiveSource", "Source", "open_live_source", "open_source"]
 
 
 def open_source(uri: str, config: SourceConfig) -> Source:
@@ -40,10 +42,41 @@ def open_source(uri: str, config: SourceConfig) -> Source:
     return VideoSource(path, config)
 
 
-def __getattr__(name: str) -> object:
-    # Source needs numpy through casa.types; whoever only opens sources from the command line does not.
-    if name == "Source":
-        from casa.sources.protocol import Source
+def open_live_source(uri: str, config: CameraConfig) -> CameraSource:
+    """Open a camera: ``camera:0``, the address of a stream, ``micromanager:CFG``, ``simulator[:PRESET[:SEED]]``.
 
-        return Source
+    Addresses are whatever FFmpeg opens (``rtsp://…``, ``http://…``, ``udp://…``, a device file or a named pipe).
+
+    Raises
+    ------
+    InputError : there is no such device or address, or it cannot do what the configuration asks for.
+    CasaError : the device is there, but does not work.
+    """
+    from casa.sources.live import CameraSource
+
+    kind, _, rest = uri.partition(":")
+    if kind == "simulator":
+        from casa.sources.microscope import Microscope
+
+        return CameraSource(Microscope(uri, config), config)
+    if kind == "micromanager" and rest:
+        from casa.sources.micromanager import MicroManager
+
+        return CameraSource(MicroManager(uri, config), config)
+    if rest or Path(uri).exists():
+        from casa.sources.camera import OpenCvCamera
+
+        return CameraSource(OpenCvCamera(uri, config), config)
+    raise InputError(
+        f"{uri}: no such camera; give camera:0, the address of a stream, micromanager:CFG.cfg, micromanager:demo "
+        "or simulator[:PRESET]"
+    )
+
+
+def __getattr__(name: str) -> object:
+    # These need numpy through casa.types; whoever only opens sources from the command line does not.
+    if name in ("Source", "LiveSource"):
+        from casa.sources import protocol
+
+        return getattr(protocol, name)
     raise AttributeError(name)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
-from casa.types import Frame, MissingFrame, SourceInfo
+from casa.types import Frame, MissingFrame, SourceEvent, SourceInfo
 
 
 @runtime_checkable
@@ -37,6 +37,82 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Stage2D(Protocol):
+    """A motorised XY stage; positions are the stage's own, in um."""
+
+    def move_to(self, x_um: float, y_um: float) -> None:
+        """Go there, and come back when it stands still. CasaError: it did not get there."""
+        ...
+
+    def position(self) -> tuple[float, float]:
+        """Where the stage says that it is, um."""
+        ...
+
+
+class FocusDrive(Protocol):
+    """A motorised focus; positions are the drive's own, in um."""
+
+    def move_to(self, z_um: float) -> None:
+        """Go there, and come back when it stands still. CasaError: it did not get there."""
+        ...
+
+    def position(self) -> float:
+        """Where the drive says that it is, um."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(Protocol):
+    """Frames as a camera takes them, whether anybody reads them or not.
+
+    As of a Source, ``index`` ascends from 0 without a hole and ``t_ns`` rises strictly from 0; what the device or the
+    ring in front of the consumer lost comes as a MissingFrame(DROPPED) in its place. Unlike a Source it is read once,
+    and says between the frames what befell it. ``info`` never changes: pictures that are not as it says are no Frames.
+
+    The iterator ends after ``stop()``, once what was captured before is read; it raises CasaError at the end where the
+    source had to give up.
+    """
+
+    info: SourceInfo
+
+    @property
+    def stage(self) -> Stage2D | None:
+        """The XY stage, where there is one that moves by itself."""
+        ...
+
+    @property
+    def focus(self) -> FocusDrive | None:
+        """The focus drive, where there is one that moves by itself."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame | MissingFrame | SourceEvent]: ...
+
+    def start(self) -> None:
+        """Begin to capture; ``iter()`` does so by itself."""
+        ...
+
+    def read(self, timeout_s: float) -> Frame | MissingFrame | SourceEvent | None:
+        """The next item, or None when there is none in time or no more (``ended``)."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will come any more."""
+        ...
+
+    def set_exposure_ms(self, exposure_ms: float) -> float:
+        """Set the exposure, and give back what the device made of it, ms. InputError: it has no such setting."""
+        ...
+
+    def stop(self) -> None:
+        """Capture no more; for any thread, and returns at once."""
+        ...
+
+    def close(self) -> None:
+        """Stop, and let go of the device; closing twice is allowed, reading afterwards raises ValueError."""
+        ...
 
 
 class Closing:

@@ -31,7 +31,7 @@ class SimulatorSource(Closing):
 
     def __init__(self, uri: str, config: SourceConfig) -> None:
         self._config = config
-        preset, seed = _parse(uri)
+        preset, seed = parse_simulator_uri(uri)
         n_frames = PRESETS[preset].n_frames
         if config.loop == 1:
             n_frames = max(n_frames, config.max_frames or 0)
@@ -82,7 +82,8 @@ class SimulatorSource(Closing):
         return lap * lap_ns + int(self.scene.t_ns[within])
 
 
-def _parse(uri: str) -> tuple[str, int]:
+def parse_simulator_uri(uri: str) -> tuple[str, int]:
+    """Preset and seed of ``simulator[:PRESET[:SEED]]``. InputError: there is no such preset, or the seed is none."""
     _, _, rest = uri.partition(":")
     preset, _, seed = rest.partition(":")
     preset = preset or "default"
