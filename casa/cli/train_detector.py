@@ -31,6 +31,10 @@ def train_detector(
     real: Annotated[
         Path | None, typer.Option(help="Folder of the labelled real clip (clip.mp4, tracks.csv.gz).")
     ] = None,
+    routes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real label tables (visem_tracking_labels): simulated heads lie where those did."),
+    ] = None,
     sim: Annotated[int | None, typer.Option(min=0, help="Number of simulated pictures.")] = None,
     start: Annotated[
         Path | None, typer.Option(help="training.pt of an earlier run with the same network, to go on from.")
@@ -50,7 +54,8 @@ def train_detector(
     from casa.errors import CasaError, InputError
     from casa.progress import progress
     from casa.resources import resource_dir
-    from casa.simulate.training import training_images
+    from casa.simulate.routes import read_routes
+    from casa.simulate.training import RECIPE, training_images
 
     path = config or resource_dir("configs") / "detector" / "train.yaml"
     settings = load_train_config(path, {"simulated": sim, "epochs": epochs})
@@ -64,11 +69,17 @@ def train_detector(
     if threads:
         torch.set_num_threads(threads)
 
-    clip = dataset.clip_images(real, settings.real_first, settings.real_last) if real else []
+    clip = dataset.clip_images(real, settings.real_first, settings.real_last, settings.real_stride) if real else []
     n_simulated = settings.simulated
+    tables = read_routes(routes) if routes else None
+    recipe = f"casa.simulate {RECIPE}, seed {seed}" + (f", routes of {len(tables)} recordings" if tables else "")
     with progress("simulating", n_simulated) as bar:
         simulated = dataset.simulated_images(
-            training_images(seed, n_simulated), n_simulated, seed, output / "simulated.npz", bar.advance
+            training_images(seed, n_simulated, routes=tables),
+            n_simulated,
+            recipe,
+            output / "simulated.npz",
+            bar.advance,
         )
     log = output / "training.csv"
     log.write_text("epoch,box_loss,class_loss,dfl_loss\n", encoding="utf-8")
@@ -86,6 +97,7 @@ def train_detector(
     words = ["casa train detector"]
     words += [f"--config {config.name}"] if config else []
     words += ["--real visem13_clip"] if real else []
+    words += ["--routes visem_tracking_labels"] if routes else []
     words += [f"--start {Path(start.parent.name) / start.name}"] if start else []
     command = " ".join([*words, f"--sim {n_simulated}", f"--epochs {settings.epochs}", f"--seed {seed}"])
     entry, results = finish_training(model, settings, real, output, seed, command, n_simulated, clip)
@@ -116,7 +128,8 @@ def finish_training(
 
     files = publish.write_files(model, settings, output)
     seed_of_fit = seed + 500_000
-    fit_on = simulated_images(training_images(seed_of_fit, 30), 30, seed_of_fit) + list(clip[::10])
+    fit_on = simulated_images(training_images(seed_of_fit, 30), 30, f"seed {seed_of_fit}") + list(clip[::10])
+    fit_on = [item.of_classes(len(settings.classes)) for item in fit_on]
     detector = load_detector(DetectConfig(weights=str(files["onnx"][0]), backend="onnx", confidence=0.01))
     try:
         network.scale_logits(model, *fit_confidence(detector, fit_on))
@@ -146,29 +159,35 @@ def _judge(
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Scores (for the manifest) and the card's lines, on simulated pictures not trained on and the clip's end."""
     from casa.detect.dataset import clip_images, simulated_images
-    from casa.simulate.training import training_images
+    from casa.simulate.training import other_species_images, training_images
 
     unseen = seed + 1_000_003
+    simulated = simulated_images(training_images(unseen, 80), 80, f"seed {unseen}")
+    others = simulated_images(other_species_images(unseen, 32), 32, f"species, seed {unseen}")
     sets: list[tuple[str, str, Sequence[LabelledImage]]] = [
-        (
-            "simulated",
-            "40 simulated pictures of another seed",
-            simulated_images(training_images(unseen, 40), 40, unseen),
-        )
+        ("simulated", "80 simulated pictures of another seed", simulated),
+        ("species", "32 simulated pictures of other species' sperm", others),
     ]
     if real is not None:
         first, last = settings.test_first, settings.test_last
         sets.append(("clip", f"frames {first}-{last} of the real clip (same slide)", clip_images(real, first, last)))
     scores, results = {}, {}
     for key, title, images in sets:
-        figures = _scores(weights, images)
+        figures = _scores(weights, images, settings.classes)
         scores |= {f"{key}_{name}": round(value, 4) for name, value in figures.items()}
-        results[title] = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        results[title] = ", ".join(f"{_words(name)} {value:.3f}" for name, value in figures.items())
     return scores, results
 
 
-def _scores(weights: Path, images: Sequence[LabelledImage]) -> dict[str, float]:
-    """AP50, AP50-95, precision and recall at the best F1, of ONNX weights on labelled pictures."""
+def _words(name: str) -> str:
+    what, _, of = name.replace("ap50_95", "AP50-95").replace("ap50", "AP50").partition("_")
+    return f"{what} of {of}" if of else what
+
+
+def _scores(weights: Path, images: Sequence[LabelledImage], classes: Sequence[str]) -> dict[str, float]:
+    """Of ONNX weights on labelled pictures: AP50, AP50-95, precision and recall at the best F1 of the first class,
+    and the AP50 of each other class that is there.
+    """
     import numpy as np
 
     from casa.config import DetectConfig
@@ -184,7 +203,13 @@ def _scores(weights: Path, images: Sequence[LabelledImage]) -> dict[str, float]:
     detector.close()
     truth = [
         Detections(index, index, item.xyxy, np.ones(len(item.xyxy), np.float32), item.class_id)  # type: ignore[arg-type]
-        for index, item in enumerate(images)
+        for index, item in enumerate(item.of_classes(len(classes)) for item in images)
     ]
-    scores = detection_scores(table_from_detections(truth), table_from_detections(found))
-    return {name: float(scores[name]) for name in ("ap50", "ap50_95", "precision", "recall")}
+    scores = detection_scores(
+        table_from_detections(truth), table_from_detections(found), class_ids=list(range(len(classes)))
+    )["per_class"]
+    first = {name: float(scores[0][name]) for name in ("ap50", "ap50_95", "precision", "recall")}
+    rare = {
+        f"ap50_{name}": float(scores[k]["ap50"]) for k, name in enumerate(classes) if k and scores[k]["truth_boxes"]
+    }
+    return first | rare

@@ -43,10 +43,13 @@ def fit_confidence(detector: Detector, images: Sequence[LabelledImage]) -> tuple
     """
     scores, right = [], []
     for image, found in zip(images, detector.detect([item.image for item in images]), strict=True):
-        scores.append(found[1].astype(np.float64))
-        right.append(detections_on_heads(found, image.xyxy))
-    score = np.clip(np.concatenate(scores), 1e-6, 1 - 1e-6)
-    y = np.concatenate(right).astype(np.float64)
+        for class_id in np.unique(found[2]):
+            here = found[2] == class_id
+            of_class = (found[0][here], found[1][here], found[2][here])
+            scores.append(of_class[1].astype(np.float64))
+            right.append(detections_on_heads(of_class, image.xyxy[image.class_id == class_id]))
+    score = np.clip(np.concatenate([np.empty(0), *scores]), 1e-6, 1 - 1e-6)
+    y = np.concatenate([np.empty(0, bool), *right]).astype(np.float64)
     if not len(y) or not 0 < y.mean() < 1:
         raise CasaError("confidence cannot be fitted: there are no detections, or all are right or all wrong")
     x = np.stack([np.log(score / (1 - score)), np.ones(len(score))], axis=1)

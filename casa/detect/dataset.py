@@ -8,19 +8,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from casa.detect.augment import LabelledImage
+from casa.detect.preprocess import to_gray
 from casa.errors import CasaError, InputError
 
 
+class LabelledPicture(Protocol):
+    """What the simulator gives: a picture of 8 or 16 bits, (h, w, 3) RGB, its white level, boxes and classes."""
+
+    @property
+    def image(self) -> NDArray[Any]:
+        """(h, w, 3) RGB."""
+        ...
+
+    @property
+    def xyxy(self) -> NDArray[np.float64]:
+        """(n, 4), px."""
+        ...
+
+    @property
+    def class_id(self) -> NDArray[np.int64]:
+        """(n,)."""
+        ...
+
+    @property
+    def white_level(self) -> int:
+        """What becomes 255."""
+        ...
+
+
 def simulated_images(
-    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]],
+    pictures: Iterable[LabelledPicture],
     count: int,
-    seed: int,
+    recipe: str,
     cache: Path | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> list[LabelledImage]:
@@ -28,52 +54,55 @@ def simulated_images(
 
     Parameters
     ----------
-    pictures : (h, w, 3) RGB uint8 and boxes (n, 4) xyxy; picture k must depend on ``seed`` and k alone, so that a
-        longer cache of the same seed serves too.
+    pictures : picture k must depend on ``recipe`` and k alone, so that a longer cache of the same recipe serves too.
+        They are made gray, and 8 bits, as the detector does it.
+    recipe : what the pictures follow from (seed, routes, revision of the simulator); a cache of another is not taken.
     """
-    images = _read_cache(cache, seed) if cache is not None else []
+    images = _read_cache(cache, recipe) if cache is not None else []
     if len(images) >= count:
         return images[:count]
     have = len(images)
-    for k, (picture, boxes) in enumerate(islice(pictures, count)):
+    for k, picture in enumerate(islice(pictures, count)):
         if k >= have:
-            gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
-            images.append(LabelledImage(gray, boxes, np.zeros(len(boxes), np.int64)))
+            gray = to_gray(picture.image, picture.white_level)
+            images.append(LabelledImage(gray, picture.xyxy, picture.class_id))
         advance()
     if cache is not None:
-        _write_cache(cache, seed, images)
+        _write_cache(cache, recipe, images)
     return images
 
 
-def _read_cache(path: Path, seed: int) -> list[LabelledImage]:
+def _read_cache(path: Path, recipe: str) -> list[LabelledImage]:
     if not path.is_file():
         return []
     with np.load(path) as stored:
-        if int(stored["seed"]) != seed:
+        if "recipe" not in stored or str(stored["recipe"]) != recipe:
             return []
-        pictures, boxes, n_boxes = stored["pictures"], stored["boxes"], stored["n_boxes"]
-    parts = np.split(boxes, np.cumsum(n_boxes)[:-1])
+        pictures, boxes, classes, n_boxes = (stored[key] for key in ("pictures", "boxes", "classes", "n_boxes"))
+    ends = np.cumsum(n_boxes)[:-1]
     return [
-        LabelledImage(picture, part, np.zeros(len(part), np.int64))
-        for picture, part in zip(pictures, parts, strict=True)
+        LabelledImage(*parts) for parts in zip(pictures, np.split(boxes, ends), np.split(classes, ends), strict=True)
     ]
 
 
-def _write_cache(path: Path, seed: int, images: list[LabelledImage]) -> None:
+def _write_cache(path: Path, recipe: str, images: list[LabelledImage]) -> None:
     try:
         np.savez(
             path,
-            seed=seed,
+            recipe=recipe,
             pictures=np.stack([item.image for item in images]),
             boxes=np.concatenate([item.xyxy for item in images]),
+            classes=np.concatenate([item.class_id for item in images]),
             n_boxes=np.array([len(item.xyxy) for item in images]),
         )
     except OSError as error:
         raise CasaError(f"{path}: cannot be written ({error.strerror}); free space or choose another folder") from error
 
 
-def clip_images(folder: Path, first: int, last: int) -> list[LabelledImage]:
+def clip_images(folder: Path, first: int, last: int, stride: int = 1) -> list[LabelledImage]:
     """Frames ``first`` to ``last`` (both included) of ``folder``'s clip.mp4, with the boxes of its tracks.csv.gz.
+
+    Every ``stride``-th frame alone: neighbouring frames are much alike.
 
     Boxes of class 0 (sperm) alone.
 
@@ -90,12 +119,13 @@ def clip_images(folder: Path, first: int, last: int) -> list[LabelledImage]:
         if not path.is_file():
             raise InputError(f"{path}: missing; --real takes a folder with clip.mp4 and tracks.csv.gz")
     truth = read_tracks(table, fps_hz=1.0)
-    images = []
+    images, seen = [], 0
     with av.open(str(video)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if index > last:
                 break
-            if index < first:
+            seen = index + 1
+            if index < first or (index - first) % stride:
                 continue
             rows = truth.frame == index
             centre = np.stack([truth.cx_px[rows], truth.cy_px[rows]], axis=1)
@@ -106,6 +136,6 @@ def clip_images(folder: Path, first: int, last: int) -> list[LabelledImage]:
                     gray, np.concatenate([centre - half, centre + half], axis=1), np.zeros(rows.sum(), np.int64)
                 )
             )
-    if len(images) != last - first + 1:
-        raise InputError(f"{video}: has {first + len(images)} frames, frames {first} to {last} were asked for")
+    if seen <= last:
+        raise InputError(f"{video}: has {seen} frames, frames {first} to {last} were asked for")
     return images

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +36,7 @@ class TrainConfig(Section):
     simulated: Annotated[int, Field(ge=0)] = Field(default=400, description="simulated pictures")
     real_first: Annotated[int, Field(ge=0)] = 0
     real_last: Annotated[int, Field(ge=0)] = Field(default=139, description="last frame of the real clip trained on")
+    real_stride: Annotated[int, Field(ge=1)] = Field(default=1, description="of the real frames, every how manieth")
     test_first: Annotated[int, Field(ge=0)] = Field(default=140, description="first frame of the clip scored on")
     test_last: Annotated[int, Field(ge=0)] = 199
     real_share: Fraction = Field(default=0.5, description="share of views that are of the real clip")
@@ -131,26 +134,29 @@ def train(
     optimiser = _optimiser(model, config)
     n_steps = steps_per_epoch(config, len(simulated) + len(real))
     total, step = n_steps * config.epochs, 0
-    for epoch in range(config.epochs):
-        losses = []
-        for _ in range(n_steps):
-            rate = _learning_rate(config, step, total)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            views = [_draw(config, simulated, real, rng) for _ in range(config.batch)]
-            pictures, batch = to_batch(views)
-            loss, parts = loss_of(model(pictures.contiguous(memory_format=torch.channels_last)), batch)
-            optimiser.zero_grad()
-            loss.sum().backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-            optimiser.step()
-            step += 1
-            _update_average(average, model, config.average, step)
-            losses.append([float(value) for value in parts.values()])
-            if not np.isfinite(losses[-1]).all():
-                raise CasaError(f"training: the loss of step {step} is {losses[-1]}; lower learning_rate")
-            advance(f"epoch {epoch + 1}/{config.epochs}, box loss {losses[-1][0]:.2f}")
-        after_epoch(EpochLog(epoch, *np.mean(losses, axis=0).tolist()), average)
+    n_classes = len(config.classes)
+    simulated = [item.of_classes(n_classes) for item in simulated]
+    real = [item.of_classes(n_classes) for item in real]
+    with closing(_batches(config, simulated, real, rng, total)) as batches:
+        for epoch in range(config.epochs):
+            losses = []
+            for _ in range(n_steps):
+                rate = _learning_rate(config, step, total)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                pictures, batch = next(batches)
+                loss, parts = loss_of(model(pictures.contiguous(memory_format=torch.channels_last)), batch)
+                optimiser.zero_grad()
+                loss.sum().backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+                optimiser.step()
+                step += 1
+                _update_average(average, model, config.average, step)
+                losses.append([float(value) for value in parts.values()])
+                if not np.isfinite(losses[-1]).all():
+                    raise CasaError(f"training: the loss of step {step} is {losses[-1]}; lower learning_rate")
+                advance(f"epoch {epoch + 1}/{config.epochs}, box loss {losses[-1][0]:.2f}")
+            after_epoch(EpochLog(epoch, *np.mean(losses, axis=0).tolist()), average)
     return average
 
 
@@ -160,6 +166,30 @@ def _go_on_from(start: Path, model: Any, config: TrainConfig) -> None:
     if architecture != config.network or tuple(classes) != config.classes:
         raise InputError(f"{start}: is of another network than the configuration's; start from one of the same")
     model.load_state_dict(earlier.state_dict())
+
+
+def _batches(
+    config: TrainConfig,
+    simulated: Sequence[LabelledImage],
+    real: Sequence[LabelledImage],
+    rng: np.random.Generator,
+    total: int,
+) -> Generator[tuple[Any, dict[str, Any]]]:
+    """``total`` batches; the next one is drawn in a thread of its own while the network learns from this one.
+
+    One thread draws all, one after another, so that the same generator gives the same batches.
+    """
+
+    def draw() -> tuple[Any, dict[str, Any]]:
+        return to_batch([_draw(config, simulated, real, rng) for _ in range(config.batch)])
+
+    with ThreadPoolExecutor(1, "views") as pool:
+        ahead = pool.submit(draw)
+        for step in range(total):
+            batch = ahead.result()
+            if step + 1 < total:
+                ahead = pool.submit(draw)
+            yield batch
 
 
 def _draw(
@@ -179,7 +209,8 @@ def to_batch(views: Sequence[LabelledImage]) -> tuple[Any, dict[str, Any]]:
     import torch
 
     size = views[0].image.shape[0]
-    pictures = torch.from_numpy(np.stack([view.image for view in views]))[:, None].float().div_(255.0)
+    # In NumPy: this runs beside the network, whose threads torch would set to work here too.
+    pictures = torch.from_numpy(np.stack([view.image for view in views])[:, None] * np.float32(1 / 255))
     boxes = np.concatenate([view.xyxy for view in views]) / size
     centre_size = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
     owner = np.repeat(np.arange(len(views)), [len(view.xyxy) for view in views])

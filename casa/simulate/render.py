@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from casa.simulate.debris import ROUND_CELL, Debris
 from casa.simulate.look import Look
+from casa.simulate.species import unbent
 
 # cv2 gives arrays of any type, so the checker is told no more than that.
 Image = NDArray[Any]
@@ -32,6 +33,8 @@ class Heads:
     """What is to be drawn of n cells at one time, in px and rad; see `Swimmers` for flash, vigour and variety.
 
     centre_px (n, 2); half_axes_px (n, 2); direction_rad (n,); tails_px (n, k, 2) absolute; defocus_um (n,).
+    shape (n, 3) bends each head's ellipse as `casa.simulate.species` says; tone (n, 3) factors on body, ring and
+    core, as they change through the focus. Without them heads are ellipses, dark or bright at any height.
     """
 
     centre_px: FloatArray
@@ -42,6 +45,16 @@ class Heads:
     flash: FloatArray
     vigour: FloatArray
     variety: FloatArray
+    shape: FloatArray | None = None
+    tone: FloatArray | None = None
+
+    def select(self, rows: NDArray[Any]) -> Heads:
+        """Some of the cells."""
+        columns: dict[str, Any] = {}
+        for f in fields(self):
+            values = getattr(self, f.name)
+            columns[f.name] = values if values is None else values[rows]
+        return Heads(**columns)
 
 
 class Renderer:
@@ -74,6 +87,11 @@ class Renderer:
 
     def expose(self, image: Image, frame: int) -> NDArray[np.uint8]:
         """What the camera puts out: (h, w, 3) uint8 RGB with noise, blotches, gamma, and compression."""
+        out = np.clip(self.develop(image, frame) + 0.5, 0, 255).astype(np.uint8)
+        return compressed(out, self.look.jpeg_quality) if self.look.jpeg_quality else out
+
+    def develop(self, image: Image, frame: int) -> Image:
+        """What the sensor sees: (h, w, 3) float32 in 8-bit units, with all but rounding and compression."""
         look = self.look
         rng = np.random.default_rng((self._key, frame))
         if look.sharpen:
@@ -95,11 +113,7 @@ class Renderer:
         if look.saturation != 1.0:
             gray = image @ np.array([0.299, 0.587, 0.114], np.float32)
             image = gray[..., None] + (image - gray[..., None]) * np.float32(look.saturation)
-        out = np.clip(image + 0.5, 0, 255).astype(np.uint8)
-        if look.jpeg_quality:
-            encoded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg_quality])[1]
-            out = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
-        return out
+        return image
 
     def _draw_tails(self, heads: Heads) -> Image | None:
         """Layer of lines, 1 at a tail's middle, with a fringe below 0: a narrow blur of points less a wide one."""
@@ -143,7 +157,7 @@ class Renderer:
         near = ((heads.centre_px > -reach) & (heads.centre_px < np.array([width, height]) + reach)).all(1)
         if not near.any():
             return
-        heads = Heads(**{f.name: getattr(heads, f.name)[near] for f in fields(Heads)})
+        heads = heads.select(np.asarray(near))
         look, zoom = self.look, self.zoom
         optics = max(zoom, 0.5)
         axes = heads.half_axes_px.astype(np.float32)
@@ -176,11 +190,16 @@ class Renderer:
         halo *= np.clip((reach - distance) / (0.4 * reach), 0, 1)
         soft = np.float32(look.edge * optics) * spread
         width = np.float32(look.ring_width * optics) * spread
+        shape = None if heads.shape is None else heads.shape.astype(np.float32)[..., None, None]
+        tone = np.ones((len(axes), 3)) if heads.tone is None else heads.tone
+        of_body, of_ring, of_core = tone.T.astype(np.float32)[..., None, None]
         patch = np.empty((*x.shape, 3), np.float32)
         for channel, shift in enumerate((-1.0, 0.0, 1.0)):
             dx, dy = x - np.float32(shift) * shift_x, y - np.float32(shift) * shift_y
             u = (dx * cos + dy * sin) / a
             v = (dy * cos - dx * sin) / b
+            if shape is not None:
+                v = unbent(u, v, shape)
             r = np.sqrt(u * u + v * v)
             body = 1 / (1 + np.exp(np.clip((r - 1) * middle / soft, -20, 20)))
             lit = rim_weight * (0.6 + 0.7 * (u * rim_cos + v * rim_sin) / np.maximum(r, 0.3))
@@ -189,9 +208,9 @@ class Renderer:
             core = np.exp(-0.5 / wide**2 * (((u - offset) * a / su) ** 2 + (v * b / sv) ** 2))
             cap = np.exp(-(((u - 0.85) / 0.35) ** 2) - (v / 0.7) ** 2) * cap_weight
             patch[..., channel] = (
-                np.float32(look.body[channel]) * body * fade
-                + np.float32(look.ring[channel]) * ring
-                + np.float32(look.core[channel]) * core * (shine * fade)
+                np.float32(look.body[channel]) * body * (fade * of_body)
+                + np.float32(look.ring[channel]) * ring * of_ring
+                + np.float32(look.core[channel]) * core * (shine * fade * of_core)
                 + np.float32(look.cap[channel]) * cap
                 + np.float32(look.halo[channel]) * halo
             )
@@ -213,6 +232,12 @@ class Renderer:
                 corner, x, y = _patches(centre_px[chosen], int(reach[chosen].max()))
                 _stamp(layer, corner, _debris_patches(look, debris, chosen, x, y, radius[chosen], blur[chosen]))
         return layer
+
+
+def compressed(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB as JPEG of this quality leaves it."""
+    encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
 
 
 def _debris_patches(

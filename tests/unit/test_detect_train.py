@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -53,25 +54,46 @@ def test_light_is_changed_but_not_where_things_are():
     assert all(view.image.dtype == np.uint8 for view in views)
 
 
+class Picture(NamedTuple):
+    image: np.ndarray
+    xyxy: np.ndarray
+    class_id: np.ndarray
+    white_level: int = 255
+
+
 def pictures(n: int):
     rng = np.random.default_rng(0)
     for _ in range(n):
         image = rng.integers(40, 80, (80, 96, 3), np.uint8)
         corner = rng.integers(8, 60, 2)
         image[corner[1] : corner[1] + 12, corner[0] : corner[0] + 12] = 230
-        yield image, np.array([[*corner, *(corner + 12)]], float)
+        yield Picture(image, np.array([[*corner, *(corner + 12)]], float), np.zeros(1, np.int64))
 
 
-def test_simulated_pictures_are_kept_and_read_again(tmp_path: Path):
+def test_simulated_pictures_are_kept_with_their_classes_and_read_again(tmp_path: Path):
     cache = tmp_path / "kept.npz"
-    made = simulated_images(pictures(4), 4, 0, cache)
-    again = simulated_images(iter(()), 3, 0, cache)
-    assert len(again) == 3
+    drawn = [picture._replace(class_id=np.array([k % 3])) for k, picture in enumerate(pictures(4))]
+    made = simulated_images(drawn, 4, "a", cache)
+    again = simulated_images(iter(()), 3, "a", cache)
+    assert [int(item.class_id[0]) for item in again] == [0, 1, 2]
     for a, b in zip(made, again, strict=False):
         np.testing.assert_array_equal(a.image, b.image)
         np.testing.assert_array_equal(a.xyxy, b.xyxy)
-    assert len(simulated_images(pictures(2), 2, seed=1, cache=cache)) == 2  # another seed's are not taken
-    assert len(simulated_images(iter(()), 2, seed=1, cache=cache)) == 2
+    assert len(simulated_images(pictures(2), 2, "b", cache)) == 2  # another recipe's are not taken
+    assert len(simulated_images(iter(()), 2, "b", cache)) == 2
+
+
+def test_deep_pictures_become_what_the_detector_makes_of_them():
+    image = np.full((8, 8, 3), 2000, np.uint16)
+    deep = Picture(image, np.empty((0, 4)), np.empty(0, np.int64), 4000)
+    assert (simulated_images([deep], 1, "deep")[0].image == 128).all()
+
+
+def test_boxes_of_classes_that_a_network_has_not_are_left_out():
+    image = LabelledImage(np.zeros((9, 9), np.uint8), np.arange(12.0).reshape(3, 4), np.array([0, 2, 1]))
+    assert image.of_classes(3) is image
+    assert image.of_classes(2).class_id.tolist() == [0, 1]
+    np.testing.assert_array_equal(image.of_classes(1).xyxy, [[0, 1, 2, 3]])
 
 
 def test_the_test_frames_are_not_trained_on():
@@ -84,6 +106,7 @@ def test_the_clip_is_read_with_its_boxes(shared_data: Path):
     images = clip_images(shared_data / "visem13_clip", 138, 139)
     assert [item.image.shape for item in images] == [(480, 640)] * 2
     assert all(30 < len(item.xyxy) < 60 for item in images)
+    assert len(clip_images(shared_data / "visem13_clip", 100, 110, stride=4)) == 3
     with pytest.raises(InputError, match="200 frames"):
         clip_images(shared_data / "visem13_clip", 199, 200)
 
@@ -128,7 +151,8 @@ def test_confidence_becomes_the_share_that_is_right():
                 for row, o in zip(z, order, strict=True)
             ]
 
-    images = [LabelledImage(np.zeros((4, 4), np.uint8), boxes[row], np.zeros(row.sum(), np.int64)) for row in right]
+    nothing = np.zeros((4, 4), np.uint8)
+    images = [LabelledImage(nothing, boxes[row].astype(float), np.zeros(row.sum(), np.int64)) for row in right]
     slope, offset = fit_confidence(Scripted(), images)  # type: ignore[arg-type]
     assert slope == pytest.approx(2, abs=0.1)
     assert offset == pytest.approx(-1, abs=0.1)
@@ -136,7 +160,8 @@ def test_confidence_becomes_the_share_that_is_right():
 
 def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two hundred views of bright squares: enough to begin to find squares, from scratch to manifest."""
-    monkeypatch.setattr("casa.simulate.training.training_images", lambda seed, count: pictures(count))
+    for name in ("training_images", "other_species_images"):
+        monkeypatch.setattr(f"casa.simulate.training.{name}", lambda _seed, count, routes=None: pictures(count))
     config = tmp_path / "train.yaml"
     small = {"views_per_picture": 6, "batch": 8, "view_px": 64, "warmup_steps": 5, "average": 0.8}
     lines = [line for line in SHIPPED.read_text().splitlines() if line.split(":")[0] not in small]
@@ -150,9 +175,10 @@ def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, mon
     assert losses.shape == (3, 4)
     assert losses[-1, 2] < losses[0, 2], "the class loss does not fall"
     entry = read_manifest(out)["sperm"]
-    assert set(entry.scores) == {"simulated_ap50", "simulated_ap50_95", "simulated_precision", "simulated_recall"}
+    figures = ("ap50", "ap50_95", "precision", "recall")
+    assert set(entry.scores) == {f"{judged}_{name}" for judged in ("simulated", "species") for name in figures}
     assert "Model card" in (out / "sperm.md").read_text()
-    image, _ = next(pictures(1))
+    image = next(pictures(1)).image
     found = []
     for backend in ("openvino", "onnx", "torch"):
         settings = {"weights": str(out / "sperm.onnx"), "backend": backend, "device": "cpu", "confidence": 0.0}
@@ -169,7 +195,7 @@ def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, mon
 
 
 def test_training_goes_on_from_weights_of_the_same_network(tmp_path: Path):
-    images = [LabelledImage(image[..., 0], xyxy, np.zeros(len(xyxy), np.int64)) for image, xyxy in pictures(6)]
+    images = [LabelledImage(p.image[..., 0], p.xyxy, p.class_id) for p in pictures(6)]
     settings = load_train_config(SHIPPED, {"epochs": 1, "views_per_picture": 4, "batch": 8, "view_px": 64})
     first = train(settings, images, [], seed=0)
     save_state(first, settings.network, settings.classes, tmp_path / "first.pt")

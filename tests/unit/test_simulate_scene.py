@@ -12,7 +12,6 @@ from casa.errors import InputError
 from casa.simulate.look import BRIGHTFIELD
 from casa.simulate.scene import PRESETS, Scene, SceneConfig, simulate
 from casa.simulate.swimmers import MODES, Mode
-from casa.simulate.training import KINDS, random_training_image, training_images
 from casa.types import Frame, KinematicsFlag, MissingFrame
 
 SMALL = SceneConfig(name="small", width_px=320, height_px=240, n_frames=60, cells_per_frame=12.0, dots=60)
@@ -231,22 +230,3 @@ def test_an_empty_field_has_no_boxes_but_debris_to_look_at():
     assert len(scene.truth()) == len(scene.kinematics_truth()) == 0
     assert scene.concentration_truth() == 0
     assert scene.frame(0).image.min() < 40
-
-
-@pytest.mark.parametrize("kind", sorted(KINDS))
-def test_training_pictures_follow_from_their_generator_and_box_what_is_in_them(kind):
-    image, boxes = random_training_image(np.random.default_rng(4), 320, 240, kind)
-    again, _ = random_training_image(np.random.default_rng(4), 320, 240, kind)
-    assert_array_equal(image, again)
-    assert image.shape == (240, 320, 3)
-    assert image.dtype == np.uint8
-    assert boxes.shape[1] == 4
-    assert (boxes[:, 2:] > boxes[:, :2]).all()
-    assert (boxes >= 0).all()
-    assert (boxes <= [320, 240, 320, 240]).all()
-
-
-def test_training_pictures_of_one_seed_do_not_depend_on_how_many_are_asked_for():
-    few, more = list(training_images(3, 2, 160, 120)), list(training_images(3, 3, 160, 120))
-    assert_array_equal(few[1][0], more[1][0])
-    assert (more[1][0] != more[2][0]).any()
