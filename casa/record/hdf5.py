@@ -183,11 +183,19 @@ def _create(path: Path, *, live: bool) -> h5py.File:
 
 
 def _replace_from(dataset: Any, start: int, values: NDArray[Any]) -> None:
-    """Make ``values`` the rows of a dataset from ``start`` to its end."""
-    dataset.resize(start + len(values), axis=0)
+    """Make ``values``, of the dataset's own type, its rows from ``start`` to its end.
+
+    By HDF5's own calls: this runs for fifty columns twice a second, and h5py's indexing takes three times as long.
+    """
     values = np.ascontiguousarray(values)
-    # the type says that the bytes are UTF-8; HDF5 takes no others for a UTF-8 column
-    dataset[start:] = values.view(dataset.dtype) if values.dtype.kind == "S" else values
+    column = dataset.id
+    column.set_extent((start + len(values), *values.shape[1:]))
+    if not len(values):
+        return
+    rows = column.get_space()
+    rows.select_hyperslab((start, *[0] * (values.ndim - 1)), values.shape)
+    # the type in memory is the one in the file: also where that says that bytes are UTF-8, and HDF5 takes no others
+    column.write(h5py.h5s.create_simple(values.shape), rows, values, column.get_type())
 
 
 def add_analysis(path: Path, kinematics: KinematicsTable, summary: Summary) -> None:

@@ -6,6 +6,7 @@ nothing of files.
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -59,13 +60,17 @@ TABLES: dict[str, np.dtype[Any]] = {
     "video": np.dtype([*_WHEN, ("part", "<i4"), ("video_frame", "<i8")]),
 }  # fmt: skip
 
+#: A row of ``frames`` by ``struct``, which is quicker for one row.
+_FRAME_ROW = struct.Struct(f"<qbqb{REASON_BYTES}s")
+
 #: The bytes of all pictures, one PNG file after the other; ``pictures/offset`` and ``length`` point into it.
 PNG_BYTES = "pictures/png"
 
 
 def frame_row(index: int, field: int, t_ns: int, status: FrameStatus, reason: str) -> NDArray[Any]:
     """One row of ``frames``; a reason longer than REASON_BYTES of UTF-8 is cut and ends in an ellipsis."""
-    return np.array([(index, field, t_ns, STATUS_CODES.index(status), _cut(reason, REASON_BYTES))], TABLES["frames"])
+    row = _FRAME_ROW.pack(index, field, t_ns, STATUS_CODES.index(status), _cut(reason, REASON_BYTES))
+    return np.frombuffer(row, TABLES["frames"])
 
 
 def event_row(t_ns: int, frame: int, level: str, kind: str, text: str, utc: str) -> NDArray[Any]:
