@@ -104,6 +104,7 @@ class BusServer:
         self._lock = threading.Lock()
         self._clients: dict[str, _Client] = {}
         self._start: Item | None = None
+        self._early: deque[Item] = deque(maxlen=1000)  # events of before the start, which is to be the first message
         self._view: bytes | None = None
         self._events: deque[bytes] = deque(maxlen=_EVENTS_WAITING)
         self._heartbeat_at = 0.0
@@ -112,6 +113,7 @@ class BusServer:
         self._requests = Decoder(Request)
         self._malformed = 0
         self._stopping = False
+        self._finished = False
         self._error: BaseException | None = None
         self._claim = Claim(endpoint)
         self._wake_in, self._wake_out = sockets.socketpair()
@@ -149,12 +151,20 @@ class BusServer:
         item = Item(type_of(message), encode(message, self.session), end)
         begun: list[str] = []
         with self._lock:
-            if isinstance(message, SessionStart):
-                self._start = item
             if also_event:
                 self._events.append(item.data)
+            if self._start is None and not isinstance(message, SessionStart):
+                self._early.append(item)
+                return
+            if self._finished:
+                return
+            items = [item]
+            if self._start is None:
+                self._start = item
+                items += self._early
+                self._early.clear()
             for client in self._clients.values():
-                if client.queue.put(item):
+                if any([client.queue.put(part) for part in items]):
                     begun.append(client.name)
         self._wake()
         for name in begun:
@@ -174,13 +184,17 @@ class BusServer:
         self._wake()
 
     def finish(self, make: Callable[[dict[str, int], dict[str, int]], SessionEnd]) -> None:
-        """The last message for each client: ``make`` gives it from the counts sent to and left out for the client."""
+        """The last message for each client: ``make`` gives it from the counts sent to and left out for the client.
+
+        What is published afterwards goes to the stream of events alone.
+        """
         with self._lock:
             for client in self._clients.values():
                 queue = client.queue
                 queue.flush_gap()
                 message = make(dict(queue.sent), dict(queue.left_out))
                 queue.put(Item(type_of(message), encode(message, self.session)), always=True)
+            self._finished = True
             self._events.append(encode(make({}, {}), self.session))
         self._wake()
 

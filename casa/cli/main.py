@@ -16,11 +16,15 @@ from casa.cli.demo import demo
 from casa.cli.detect import detect
 from casa.cli.evaluate_kinematics import evaluate_kinematics
 from casa.cli.export import export
+from casa.cli.keys import keys
 from casa.cli.kinematics import kinematics
+from casa.cli.live import live
+from casa.cli.record import record
 from casa.cli.recover import recover
 from casa.cli.replay import replay
 from casa.cli.report import report
 from casa.cli.simulate import simulate
+from casa.cli.top import top
 from casa.cli.track import track
 
 #: What a wrong option, value or command raises; typer names only one of its kinds.
@@ -49,6 +53,8 @@ def _root(
     pass
 
 
+for command in (live, record, top, keys):
+    app.command()(command)
 for command in (demo, replay, detect, track, kinematics, report, export, recover, simulate):
     app.command()(command)
 

@@ -25,7 +25,10 @@ def replay(
     weights: Annotated[
         str | None, typer.Option(help="Detector weights: a name in `casa models list`, or a file.")
     ] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx or torch.")] = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
+    ] = False,
+    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     jitter_px: Annotated[
         str | None, typer.Option(help="Localisation jitter to correct for: auto, a number in px, or 0 for none.")
@@ -40,6 +43,7 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Analyse a recorded video: detect, track and measure every sperm; write a recording and a report."""
+    from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.config import load_config
 
@@ -48,7 +52,7 @@ def replay(
         "source.every_nth": every_nth,
         "source.max_frames": max_frames,
         "source.loop": loop,
-        "detect.weights": weights,
+        "detect.weights": chosen_weights(weights, accuracy),
         "detect.backend": backend,
         "detect.device": device,
         "kinematics.jitter_px": _jitter(jitter_px),
@@ -119,7 +123,7 @@ def result_json(result: SessionResult) -> dict[str, Any]:
         "concentration_m_per_ml": summary.concentration_m_per_ml,
         "motility_percent": summary.motility_percent,
         "flags": list(summary.flags),
-        "recording": str(result.recording),
+        "recording": None if result.recording is None else str(result.recording),
     }
 
 

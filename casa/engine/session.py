@@ -43,7 +43,7 @@ from casa.types import (
 class SessionResult:
     """What a session came to; ``cpu_ms_per_frame`` is by stage and without the network's own threads."""
 
-    recording: Path
+    recording: Path | None
     status: str
     account: FrameAccount
     summary: Summary
@@ -214,13 +214,13 @@ def replay(
         status=status,
         account=ledger.account(),
         summary=summary,
-        fps_processed=_rate(ledger),
+        fps_processed=rate_of(ledger),
         latency_ms=latency,
         cpu_ms_per_frame=runner.graph.cpu_ms_per_frame(),
     )
 
 
-def _rate(ledger: Ledger) -> float | None:
+def rate_of(ledger: Ledger) -> float | None:
     """Frames over the wall time from the first frame decoded to the last one recorded."""
     if ledger.first_capture_ns is None or ledger.last_end_ns is None or ledger.last_end_ns <= ledger.first_capture_ns:
         return None

@@ -38,9 +38,9 @@ class Ledger:
         self.first_capture_ns: int | None = None
         self.last_end_ns: int | None = None
 
-    def capture(self, index: int, field: int, t_ns: int) -> None:
-        """A frame arrived from the source."""
-        now = time.monotonic_ns()
+    def capture(self, index: int, field: int, t_ns: int, at_ns: int | None = None) -> None:
+        """A frame arrived from the source, now or at ``at_ns`` of the monotonic clock."""
+        now = time.monotonic_ns() if at_ns is None else at_ns
         with self._lock:
             key = (index, field)
             if key in self._open:

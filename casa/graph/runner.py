@@ -83,7 +83,7 @@ class _Graph:
 
     def admit(self, item: Frame | MissingFrame) -> bool:
         """Open the frame's account; True when it is to be analysed."""
-        self.ledger.capture(item.index, item.field, item.t_ns)
+        self.ledger.capture(item.index, item.field, item.t_ns, getattr(item, "captured_mono_ns", None))
         if isinstance(item, MissingFrame):
             self.ledger.end(item.index, item.field, item.status, item.reason)
             return False
@@ -244,6 +244,18 @@ class ThreadedRunner:
                     self.graph.run_node(successor, item, self._deliver)
                 else:
                     edge.put(item)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a thread has failed, so that the run is ending."""
+        return bool(self._errors)
+
+    def queues(self) -> dict[str, int]:
+        """Items that wait in front of each node that runs in another thread."""
+        waiting = dict.fromkeys((target for _, target in self._edges), 0)
+        for (_, target), edge in self._edges.items():
+            waiting[target] += len(edge.items)
+        return waiting
 
     def _close_edges_from(self, names: set[str]) -> None:
         for (origin, _), edge in self._edges.items():

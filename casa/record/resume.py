@@ -69,5 +69,5 @@ def look(journal: Path) -> Found | None:
             found.state, found.n_records, found.n_bytes = json.loads(payload), number + 1, n_bytes
             found.ends = Counter(ends)
         elif kind is Kind.FINISH:
-            found.finished = True
+            found.finished, found.state = True, json.loads(payload).get("bus", found.state)
     return found

@@ -1,0 +1,165 @@
+"""``casa live``: a camera, analysed as it runs, with a recorder and a viewer beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from casa.engine.live import LiveResult
+
+
+def live(
+    source: Annotated[
+        str, typer.Option(help="camera:0, a stream's address, micromanager:CFG, or simulator[:PRESET].")
+    ] = "simulator",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Recording to write; none without it.")] = None,
+    duration: Annotated[float | None, typer.Option(help="End after so many seconds.", show_default=False)] = None,
+    view: Annotated[bool, typer.Option("--view", help="Open a viewer.")] = False,
+    video: Annotated[
+        str | None, typer.Option(help="Keep the pictures beside the recording: none, lossless or mjpeg.")
+    ] = None,
+    segment: Annotated[
+        str | None, typer.Option(help="Begin a new recording (RUN.0002.h5, …) this often: 10min, 90s, 1h.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
+    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "live",
+    weights: Annotated[
+        str | None, typer.Option(help="Detector weights: a name in `casa models list`, or a file.")
+    ] = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
+    ] = False,
+    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Where the bus is: a name, ipc://FOLDER or tcp://HOST:PORT.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="Folder of keys (`casa keys`): only clients with a key in it can connect.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Begin when a client of the bus says so.")] = False,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Analyse a camera as it runs; Ctrl-C ends the session in order."""
+    import threading
+
+    from casa.bus.address import Endpoint
+    from casa.calibrate.profile import load_profile
+    from casa.cli.durations import seconds_of
+    from casa.cli.found import chosen_weights
+    from casa.cli.output import print_json, refuse_existing
+    from casa.cli.replay import result_json
+    from casa.config import load_config
+    from casa.engine.live import LiveOptions
+    from casa.engine.live import live as run
+    from casa.errors import InputError
+    from casa.sources import open_live_source
+
+    if duration is not None and not duration > 0:
+        raise InputError(f"--duration {duration:g}: expected a number of seconds above 0")
+    overrides: dict[str, Any] = {
+        "source.every_nth": every_nth,
+        "detect.weights": chosen_weights(weights, accuracy),
+        "detect.backend": backend,
+        "detect.device": device,
+        "live.video": video,
+        "live.segment_s": None if segment is None else seconds_of("--segment", segment),
+    }
+    settings = load_config(config, overrides)
+    if settings.graph.runner == "serial":
+        raise InputError("graph.runner: a live session runs in threads; leave out runner: serial")
+    if output is None and (video or segment or report):
+        raise InputError("--video, --segment and --report need a recording; give one with -o")
+    page = output.with_suffix(".html") if output is not None and report else None
+    if output is not None:
+        refuse_existing(output, force)
+    if page is not None:
+        refuse_existing(page, force)
+    options = LiveOptions(
+        output=output,
+        force=force,
+        endpoint=Endpoint.parse(endpoint),
+        keys=keys,
+        duration_s=duration,
+        view=view,
+        wait=wait,
+        command=" ".join(sys.argv[1:]),
+    )
+    profile = load_profile(calibration) if calibration else None
+    abort = threading.Event()
+    with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
+        result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
+    if page is not None and output is not None and output.exists():
+        from casa.report import write_report
+
+        write_report(output, page, force=force)
+    if as_json:
+        print_json(result_json(result.session) | {"bus": result.bus, "events": result.events})
+    _summary(result, page)
+
+
+def _say(line: str) -> None:
+    print(f"casa: {line}", file=sys.stderr, flush=True)
+
+
+def _stop_twice(abort: Any) -> Any:
+    """As ``stop_on_interrupt``, but the second Ctrl-C sets ``abort``, and only the third breaks off at once."""
+    import signal
+    import threading
+    from collections.abc import Iterator
+    from contextlib import contextmanager
+
+    @contextmanager
+    def handlers() -> Iterator[threading.Event]:
+        stop = threading.Event()
+
+        def handle(signum: int, frame: Any) -> None:
+            if abort.is_set():
+                raise KeyboardInterrupt
+            if stop.is_set():
+                abort.set()
+                return
+            stop.set()
+            _say("stopping; once more to wait for nothing")
+
+        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield stop
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    return handlers()
+
+
+def _summary(result: LiveResult, page: Path | None) -> None:
+    """What the session came to, on standard error."""
+    session, bus = result.session, result.bus
+    account, summary, latency = session.account, session.summary, session.latency_ms
+    others = f"{account.skipped} skipped, {account.dropped} dropped, {account.failed} failed"
+    rate = f", {session.fps_processed:.1f} a second" if session.fps_processed else ""
+    _say(f"{session.status}: {account.captured} frames captured{rate}; {account.processed} analysed, {others}")
+    if latency["p50"] is not None:
+        _say(f"capture to published: p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms")
+    heads = f", {summary.heads_per_frame:.1f} heads in a frame" if summary.heads_per_frame is not None else ""
+    _say(f"{summary.n_tracks} tracks{heads}")
+    if session.recording is None:
+        return
+    left_out = sum(bus["left_out"].values())
+    n_sent, n_written = sum(bus["sent"].values()), sum(bus["written"].values())
+    if bus["reconciled"]:
+        counts = f"{n_written} messages, as sent"
+    elif bus["reconciled"] is None:
+        counts = f"{n_sent} messages sent; the recorder did not say how many it wrote"
+    else:
+        counts = f"{n_sent} messages sent, {n_written} written: they do not agree"
+    _say(f"recording: {session.recording} ({counts}{f', {left_out} left out for want of room' if left_out else ''})")
+    if page is not None:
+        _say(f"report: {page}")
