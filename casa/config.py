@@ -218,6 +218,32 @@ class TrackConfig(Section):
     )
 
 
+class OfflineConfig(Section):
+    """The offline pass over finished tracks; see docs/tracker.md. A gain is a log-likelihood ratio, in nats."""
+
+    densities_px2_s3: tuple[Positive, ...] = Field(
+        default=(20.0, 500.0, 1e4, 1e5, 1e6), min_length=1, description="acceleration noises of the smoother's models"
+    )
+    memory_s: Positive = Field(default=0.2, description="time over which measurements speak for a model")
+    cut_miss_s: Positive = Field(default=0.2, description="a track is cut where it was missed for longer")
+    max_gap_s: Positive = Field(default=1.5, description="pieces further apart in time are not joined")
+    reach_px: Positive = Field(default=30.0, description="pieces further apart than this are not joined,")
+    reach_px_s: Positive = Field(default=300.0, description="and this much for each second between them")
+    join_limit: float = Field(default=3.0, description="pieces are joined down to a gain of minus this")
+    same_track_gain: NonNegative = Field(default=8.0, description="gain where the online tracker had joined them")
+    miss_weight_per_s: NonNegative = Field(default=2.0, description="loss for a second without a measurement")
+    edge_of_size: NonNegative = Field(
+        default=1.0, description="a piece that ends or starts this near to the field's edge, in head sizes, has left"
+    )
+    edge_loss_same_track: NonNegative = Field(
+        default=6.0, description="loss at the edge where the online tracker had joined; else nothing is joined there"
+    )
+    speed_sd_px_s: Positive = Field(default=100.0, description="speed of a head that is new (sd per axis)")
+    max_sd_of_size: Positive = Field(
+        default=0.4, description="misses are filled while the sd of the centre is below this fraction of the size"
+    )
+
+
 class KinematicsConfig(Section):
     """Windows in ms, so that results do not depend on the frame rate."""
 
@@ -296,6 +322,7 @@ class Config(Section):
     camera: CameraConfig = CameraConfig()
     detect: DetectConfig = DetectConfig()
     track: TrackConfig = TrackConfig()
+    offline: OfflineConfig = OfflineConfig()
     kinematics: KinematicsConfig = KinematicsConfig()
     record: RecordConfig = RecordConfig()
     graph: GraphConfig = GraphConfig()
