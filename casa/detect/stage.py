@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
+
+import numpy as np
 
 from casa.config import DetectConfig
 from casa.detect import decode
@@ -17,11 +20,19 @@ from casa.types import Detections, Frame
 class DetectStage:
     """Frame -> Detections. ``look_ahead`` frames may be under way; by default as many as the backend likes.
 
-    A live session sets ``look_ahead`` to 0: every frame's detections come with the frame.
+    A live session sets ``look_ahead`` to 0: every frame's detections come with the frame. Where ``frame_size_px``
+    (width, height) is known beforehand, the network is compiled for it in ``open``, and no frame waits for that.
     """
 
-    def __init__(self, config: DetectConfig, detector: Detector | None = None, look_ahead: int | None = None) -> None:
+    def __init__(
+        self,
+        config: DetectConfig,
+        detector: Detector | None = None,
+        look_ahead: int | None = None,
+        frame_size_px: tuple[int, int] | None = None,
+    ) -> None:
         self._config = config
+        self._frame_size_px = frame_size_px
         self._detector = detector
         self._owned = detector is None
         self._look_ahead = look_ahead
@@ -32,6 +43,9 @@ class DetectStage:
         warm_up(decode.warm_up)
         if self._detector is None:
             self._detector = load_detector(self._config)
+        if self._frame_size_px is not None:
+            with suppress(Exception):  # what is wrong will be told of a frame, not of this black picture
+                self._detector.detect([np.zeros(self._frame_size_px[::-1], np.uint8)])
 
     @property
     def model(self) -> ModelInfo:

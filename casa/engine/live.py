@@ -168,7 +168,7 @@ class LiveSession:
         trails = TrailStore(
             config.bus.trail_s, info.fps_hz, um_per_px, kinematics.min_duration_s, kinematics.immotile_vap_um_s
         )
-        self._detect = DetectStage(config.detect, look_ahead=0)
+        self._detect = DetectStage(config.detect, look_ahead=0, frame_size_px=(info.width_px, info.height_px))
         self.kinematics = KinematicsStage(kinematics, calibration, (info.width_px, info.height_px))
         self.children = Children(self.note)
         keys = load_engine_keys(options.keys) if options.keys is not None else None

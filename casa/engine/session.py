@@ -166,7 +166,7 @@ def replay(
     recorder = Recorder(output, config.record, force=force)
     frame_size_px = source.info.width_px, source.info.height_px
     kinematics = KinematicsStage(config.kinematics, calibration, frame_size_px)
-    detect = DetectStage(config.detect)
+    detect = DetectStage(config.detect, frame_size_px=frame_size_px)
     recording = RecordStage(recorder, lambda: session_record(source.info, config, calibration, detect.model, command))
     ledger = Ledger(lambda end: recording.note_end(end.index, end.field, end.t_ns, end.status, end.reason))
     nodes = [
