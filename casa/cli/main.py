@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from casa import __version__
-from casa.cli import bench, evaluate, models, train_detector
+from casa.cli import bench, calibrate, evaluate, models, train_detector
 from casa.cli.demo import demo
 from casa.cli.detect import detect
 from casa.cli.evaluate_kinematics import evaluate_kinematics
@@ -26,6 +26,7 @@ from casa.cli.report import report
 from casa.cli.simulate import simulate
 from casa.cli.top import top
 from casa.cli.track import track
+from casa.cli.view import view
 
 #: What a wrong option, value or command raises; typer names only one of its kinds.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -55,12 +56,13 @@ def _root(
 
 for command in (live, record, top, keys):
     app.command()(command)
-for command in (demo, replay, detect, track, kinematics, report, export, recover, simulate):
+for command in (demo, replay, detect, track, kinematics, report, export, recover, simulate, view):
     app.command()(command)
 
 evaluate.app.command("kinematics")(evaluate_kinematics)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
+app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(models.app, name="models")
 app.add_typer(train_detector.app, name="train")
 

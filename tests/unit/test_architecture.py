@@ -32,6 +32,7 @@ ALLOWED = {
     "report": BASE | {"record"},
     "simulate": BASE,
     "evaluate": BASE,
+    "viewer": BASE | {"bus", "record", "kinematics"},  # nothing of torch or cv2: tests/gui holds that
 }
 FREE = {"engine", "cli", "bench", "__init__", "__main__"}
 
