@@ -164,8 +164,7 @@ class BusServer:
                 items += self._early
                 self._early.clear()
             for client in self._clients.values():
-                if any([client.queue.put(part) for part in items]):
-                    begun.append(client.name)
+                begun += [client.name for part in items if client.queue.put(part)]
         self._wake()
         for name in begun:
             self._on_client("recorder_slow", f"{name} is too slow: its queue is full, and messages are left out")

@@ -21,12 +21,19 @@ Format = Literal["csv", "parquet", "mot"]
 FORMATS: tuple[Format, ...] = ("csv", "parquet", "mot")
 
 
-def export(path: Path | str, format: str, out_dir: Path | str, force: bool = False) -> list[Path]:
+def export(
+    path: Path | str,
+    format: str,
+    out_dir: Path | str,
+    force: bool = False,
+    open_recording: Callable[[Path | str], Recording] = Recording,
+) -> list[Path]:
     """Write the tables of a recording into a folder, which is made where it is missing; gives the files written.
 
     ``csv`` and ``parquet``: detections, tracks, kinematics, with the same columns; Parquet is unrounded, empty cells
     are nulls, and the schema's metadata (key ``casa``) is the session as JSON. ``mot``: ``tracks.txt`` (frames from 1).
-    A separated field is a picture of its own there: frame 2 * frame + field.
+    A separated field is a picture of its own there: frame 2 * frame + field. ``open_recording`` may give other tracks
+    than the file's (`casa.engine.refined`).
 
     Raises
     ------
@@ -38,7 +45,7 @@ def export(path: Path | str, format: str, out_dir: Path | str, force: bool = Fal
     folder = Path(out_dir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder with -o")
-    with Recording(path) as recording:
+    with open_recording(path) as recording:
         jobs = _jobs(recording, format)
         targets = [folder / name for name, _ in jobs]
         for target in targets:

@@ -305,9 +305,9 @@ def _open_file(path: Path) -> h5py.File:
                 continue
             files = RecordingFiles.of(path)
             hint = f"; `casa recover {files.final}` makes it again" if files.journal.is_file() else ""
-            what = "damaged" if _has_signature(path) else "no HDF5 file, so no recording"
-            text = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: cannot be opened, it is {what} ({text}){hint}") from error
+            if not _has_signature(path):
+                raise InputError(f"{path}: is no recording (no HDF5 file); give a recording (RUN.h5){hint}") from error
+            raise InputError(f"{path}: is damaged or cut off and cannot be opened{hint}") from error
 
 
 def _has_signature(path: Path) -> bool:

@@ -275,6 +275,8 @@ class Segments:
 
     def _gap(self, message: m.Gap) -> None:
         self._gap_ends.update({name: getattr(message.ends, name) for name in _STATUSES})
+        if message.ends.captured:
+            self._open_frames.clear()  # the end of a frame with rows is among those left out
         counts = ", ".join(f"{n} {kind}" for kind, n in sorted(message.counts.items()))
         text = f"the recorder was too slow, messages were left out: {counts}"
         self._open_recorder().event(self.t_ns, -1, "error", "gap", text, "")
