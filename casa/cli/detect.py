@@ -14,13 +14,17 @@ def detect(
     fps: Annotated[float | None, typer.Option(help="Frames a second, instead of the video's own times.")] = None,
     config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
     weights: Annotated[str | None, typer.Option(help="A detector's name (casa models list), or a file.")] = None,
-    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx or torch.")] = None,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
+    ] = False,
+    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     confidence: Annotated[float | None, typer.Option(help="Leave out detections below this confidence.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Detect sperm in every frame of a video."""
+    from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.config import load_config
     from casa.detect import DetectStage
@@ -36,7 +40,7 @@ def detect(
         config,
         {
             "source.fps_hz": fps,
-            "detect.weights": weights,
+            "detect.weights": chosen_weights(weights, accuracy),
             "detect.backend": backend,
             "detect.device": device,
             "detect.confidence": confidence,

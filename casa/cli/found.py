@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 _TABLE_ENDINGS = (".csv", ".csv.gz", ".txt", ".txt.gz")
 
 
+def chosen_weights(weights: str | None, accuracy: bool) -> str | None:
+    """The value of ``detect.weights`` for ``--weights`` and ``--accuracy``.
+
+    Raises
+    ------
+    InputError : both were given, or casa brings no detector for ``--accuracy``.
+    """
+    if not accuracy:
+        return weights
+    if weights is not None:
+        raise InputError("--accuracy chooses the weights: leave out --weights, or --accuracy")
+    from casa.detect.weights import most_accurate
+
+    return most_accurate()
+
+
 def _check_exists(path: Path) -> None:
     if not path.exists():
         raise InputError(f"{path}: no such file; give a table (.csv, .csv.gz, .txt), a recording (.h5) or a video")
@@ -39,21 +55,32 @@ def detections_of(
     return _detect(path, settings, stop)
 
 
-def tracks_of(path: Path, settings: Config, stop: int | None = None) -> TrackTable:
-    """Tracks from a table or a recording, or those of detector and tracker on a video, up to frame ``stop`` - 1."""
+def tracks_of(path: Path, settings: Config, stop: int | None = None, offline: bool = False) -> TrackTable:
+    """Tracks from a table or a recording, or those of detector and tracker on a video, up to frame ``stop`` - 1.
+
+    With ``offline`` as the offline pass refines them.
+    """
     _check_exists(path)
     if path.name.endswith(_TABLE_ENDINGS):
         from casa.tables import read_tracks
 
+        if offline:
+            raise InputError(f"{path}: a table of tracks is scored as it is; --offline needs a recording or a video")
         return read_tracks(path, 1.0)
     if path.suffix == ".h5":
-        from casa.record import Recording
+        from casa.engine.refined import open_with
 
-        with Recording(path) as recording:
+        with open_with(offline)(path) as recording:
             return recording.tracks()
     from casa.track import track_table
 
-    return track_table(_detect(path, settings, stop)[0], settings.track)
+    detections, size = _detect(path, settings, stop)
+    tracks = track_table(detections, settings.track, frame_size_px=size)
+    if offline:
+        from casa.track.offline import refine
+
+        return refine(tracks, detections, track=settings.track, offline=settings.offline, frame_size_px=size)
+    return tracks
 
 
 def _detect(path: Path, settings: Config, stop: int | None) -> tuple[DetectionTable, tuple[int, int]]:

@@ -9,12 +9,14 @@ import numpy as np
 
 from casa.errors import InputError
 
+_RAISE = 32.0
+
 
 def half_precision_onnx(path: Path) -> bytes:
     """The ONNX network of ``path`` computing in float16, its input and outputs in float32 as before.
 
-    Gray levels are scaled by 1/255 before they become float16, and the first convolution's weights by 255: as exported,
-    its weights would fall among float16's subnormals.
+    Gray levels go in as they are, exact in float16; the first convolution's weights, which as exported hold a factor of
+    1/255 and would fall among float16's subnormals, are raised by a power of two, and what comes out is lowered by it.
 
     Raises
     ------
@@ -31,29 +33,28 @@ def half_precision_onnx(path: Path) -> bytes:
         raise InputError(f"{path}: is of 8 bits; half precision is made from the float32 network")
     graph = model.graph
     values: dict[str, Any] = {item.name: item for item in graph.initializer}
-    first = True
+    first = next((node for node in graph.node if node.op_type == "Conv"), None)
+    if first is None:
+        raise InputError(f"{path}: has no convolution")
     for node in graph.node:
         if node.op_type != "Conv":
             continue
-        for place, name in enumerate(node.input[1:]):
+        for name in node.input[1:]:
             if name not in values or values[name].data_type != TensorProto.FLOAT:
                 raise InputError(f"{path}: convolution {node.name} has no float32 weights of its own")
             weights = numpy_helper.to_array(values[name])
-            weights = weights * 255.0 if first and place == 0 else weights
+            weights = weights * _RAISE if node is first else weights
             values[name].CopyFrom(numpy_helper.from_array(weights.astype(np.float16), name))
-        first = False
-    if first:
-        raise InputError(f"{path}: has no convolution")
     gray = graph.input[0].name
     outputs = [output.name for output in graph.output]
     for node in graph.node:
         node.input[:] = ["gray_half" if name == gray else name for name in node.input]
         node.output[:] = [f"{name}_half" if name in outputs else name for name in node.output]
-    graph.initializer.append(numpy_helper.from_array(np.array(1 / 255, np.float32), "one_255th"))
-    before = [
-        helper.make_node("Mul", [gray, "one_255th"], ["gray_scaled"], name="scale_gray"),
-        helper.make_node("Cast", ["gray_scaled"], ["gray_half"], name="gray_to_half", to=TensorProto.FLOAT16),
-    ]
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / _RAISE, np.float16), "lower"))
+    raised, first.output[0] = first.output[0], "first_raised"
+    place = list(graph.node).index(first) + 1
+    graph.node.insert(place, helper.make_node("Mul", ["first_raised", "lower"], [raised], name="lower_first"))
+    before = [helper.make_node("Cast", [gray], ["gray_half"], name="gray_to_half", to=TensorProto.FLOAT16)]
     after = [
         helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}_to_float", to=TensorProto.FLOAT)
         for name in outputs

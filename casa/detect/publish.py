@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,22 @@ def publish(entry: ModelEntry, config: TrainConfig, results: Mapping[str, str]) 
     entries = read_manifest(entry.folder) | {entry.name: entry}
     write_manifest(entry.folder, entries)
     (entry.folder / entry.card).write_text(_card(entry, config, results), encoding="utf-8")
+
+
+def add_file(entry: ModelEntry, kind: str, path: Path, scores: Mapping[str, float]) -> None:
+    """Add a file made of an entry's network to its manifest and its card, with what was scored of it."""
+    sha256 = file_sha256(path)
+    entry = replace(entry, files=entry.files | {kind: (path, sha256)}, scores=entry.scores | dict(scores))
+    write_manifest(entry.folder, read_manifest(entry.folder) | {entry.name: entry})
+    card = entry.folder / entry.card
+    if not entry.card or not card.is_file():
+        return
+    lines = [
+        line for line in card.read_text(encoding="utf-8").splitlines() if not line.startswith(f"| `{path.name}` |")
+    ]
+    last = max((k for k, line in enumerate(lines) if line.startswith("| `")), default=len(lines) - 1)
+    lines.insert(last + 1, f"| `{path.name}` | {kind} | `{sha256}` |")
+    card.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def withdraw(folder: Path, name: str) -> None:
