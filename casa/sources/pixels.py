@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 from numpy.typing import NDArray
+
+from casa.kernels import kernel
 
 #: Formats whose first plane is luma of 8 bits, one byte a pixel.
 _LUMA_FIRST = frozenset(
@@ -18,7 +19,7 @@ _LUMA_FIRST = frozenset(
     + ["nv12", "nv16", "nv21", "nv24", "nv42"]
 )
 #: Luma of studio range (ITU-R BT.601, 2.5.3): black and white of 8 bits.
-_BLACK, _WHITE = 16, 235
+_BLACK, _WHITE = np.uint8(16), np.uint8(235)
 
 
 class PixelReader:
@@ -37,9 +38,9 @@ class PixelReader:
         if plane.line_size > 0:
             if name in _LUMA_FIRST:
                 luma = _plane(plane, np.uint8)
-                return luma if _full_range(frame) else _stretched(luma)
+                return luma[:, : plane.width] if _full_range(frame) else _stretched(luma, plane.width)
             if name in ("gray", "gray16le"):
-                return _plane(plane, np.uint8 if name == "gray" else np.dtype("<u2"))
+                return _plane(plane, np.uint8 if name == "gray" else np.dtype("<u2"))[:, : plane.width]
         # One thread: what it costs to start others is more than what they save.
         return self._reformatter.reformat(frame, format=_target(frame), threads=1).to_ndarray()
 
@@ -73,13 +74,22 @@ def _full_range(frame: Any) -> bool:
 
 
 def _plane(plane: Any, dtype: Any) -> NDArray[Any]:
-    """A plane's pixels (h, w), without a copy and read-only: the decoder may still predict from them."""
-    pixels = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
-    pixels.flags.writeable = False
-    return pixels
+    """A plane's rows as they lie in memory, wider than the picture by what they are filled up with; read-only.
+
+    No copy is made, and the decoder may still predict from these pixels.
+    """
+    rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)
+    rows.flags.writeable = False
+    return rows
 
 
-def _stretched(luma: NDArray[np.uint8]) -> NDArray[np.uint8]:
+@kernel
+def _stretched(luma: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """Studio range as 0 to 255, rounded; what is blacker than black or whiter than white stays at the ends."""
-    above = cv2.subtract(luma, _BLACK)  # type: ignore[call-overload]
-    return cv2.convertScaleAbs(above, dst=above, alpha=255 / (_WHITE - _BLACK))  # type: ignore[return-value]
+    out = np.empty((len(luma), width), np.uint8)
+    for row in range(len(luma)):
+        for column in range(width):
+            level = np.uint32(min(max(luma[row, column], _BLACK), _WHITE) - _BLACK)
+            # 19077 / 2^14 is 255 / 219 closely enough for every level, and fits vectors of 32-bit integers
+            out[row, column] = np.uint8((np.uint32(level * np.uint32(19077)) + np.uint32(8192)) >> np.uint32(14))
+    return out
