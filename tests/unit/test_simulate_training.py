@@ -17,6 +17,7 @@ from casa.simulate.routes import ROUTE_UM_PER_PX, Routes, read_routes
 from casa.simulate.species import SPECIES, outline_half_px, unbent
 from casa.simulate.training import (
     KINDS,
+    _one_field,
     boxes_in_view,
     draw_scene,
     other_species_images,
@@ -25,6 +26,7 @@ from casa.simulate.training import (
     random_training_image,
     training_images,
 )
+from casa.sources.interlace import separate_fields
 from casa.types import TrackTable
 
 
@@ -184,3 +186,10 @@ def test_every_other_species_is_drawn_in_turn():
     pictures = list(other_species_images(0, len(SPECIES) - 1, 320, 240))
     assert len(pictures) == len(SPECIES) - 1
     assert len({picture.image.tobytes() for picture in pictures}) == len(pictures)
+
+
+@pytest.mark.parametrize("height", [8, 9])
+def test_one_field_of_a_picture_is_what_a_reader_that_separates_fields_gives(height):
+    image = np.random.default_rng(0).integers(0, 256, (height, 5, 3)).astype(np.uint8)
+    for row, field in enumerate(separate_fields(image, bottom_first=False)):
+        assert_allclose(_one_field(image.astype(np.float32), row), field, atol=0.51)
