@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 _BINS_PER_DECADE = 50
@@ -13,14 +15,14 @@ class LatencyHistogram:
     """Durations in logarithmic bins of 4.7 %, from 1 us to 1000 s; percentiles are right to within a bin."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(_BINS_PER_DECADE * _DECADES + 1, np.int64)
+        self._counts = [0] * (_BINS_PER_DECADE * _DECADES + 1)
         self.total_ns = 0
         self.n = 0
 
     def add(self, duration_ns: int) -> None:
         """Count one duration, in ns; what is outside of the range goes to its first or last bin."""
         ratio = max(duration_ns, _LOWEST_NS) / _LOWEST_NS
-        bin_index = min(int(np.log10(ratio) * _BINS_PER_DECADE), len(self._counts) - 1)
+        bin_index = min(int(math.log10(ratio) * _BINS_PER_DECADE), len(self._counts) - 1)
         self._counts[bin_index] += 1
         self.total_ns += duration_ns
         self.n += 1

@@ -77,6 +77,7 @@ class _Graph:
             known.add(node.name)
         self.nodes = nodes
         self.by_name = {node.name: node for node in nodes}
+        self._successors = {name: [node for node in nodes if name in node.inputs] for name in known}
         self.ledger = ledger
         self.every_nth = every_nth
         self.source_cpu_ns = 0
@@ -93,7 +94,7 @@ class _Graph:
         return True
 
     def successors(self, name: str) -> list[Node]:
-        return [node for node in self.nodes if name in node.inputs]
+        return self._successors[name]
 
     def run_node(self, node: Node, item: Any, deliver: Callable[[Node, Any], None]) -> None:
         """Let the node process ``item`` and deliver what it gives."""
