@@ -44,9 +44,8 @@ def micrometer_image(config: MicrometerConfig, seed: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(seed)
     h, w = config.height_px, config.width_px
     x, y = np.meshgrid(np.arange(w) - (w - 1) / 2, np.arange(h) - (h - 1) / 2)
-    if config.k1:
-        r2 = (x * x + y * y) / (np.hypot(w, h) / 2) ** 2
-        x, y = x * (1 - config.k1 * r2), y * (1 - config.k1 * r2)
+    bent = 1 - config.k1 * (x * x + y * y) / (np.hypot(w, h) / 2) ** 2
+    x, y = np.asarray(x * bent, np.float64), np.asarray(y * bent, np.float64)
     across, along = _object_coordinates(config, x, y)
     offset = rng.uniform(0, config.pitch_um, 2)
     across, along = across + offset[0], along + offset[1]
