@@ -6,31 +6,29 @@ challenge's tables.
 
 from __future__ import annotations
 
-import importlib.util
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
-from casa.detect.network import _import_ultralytics
-from casa.errors import InputError
+from casa.detect.network import import_ultralytics
+from casa.errors import CasaError, InputError
 from casa.evaluate.boxes import rows_by_picture, table_boxes
 from casa.types import DetectionTable, FloatArray, IntArray, TrackTable
 
 PeerTracker = Callable[[DetectionTable], TrackTable]
 
-#: norfair's settings: Euclidean distance of centres, px, and frames a new object is watched before it counts.
-_NORFAIR_DISTANCE_PX = 20
-_NORFAIR_DELAY = 2
 
-
-def peer_trackers() -> dict[str, PeerTracker]:
-    """The peers that can run here, by name; norfair is none of casa's dependencies and is used where installed."""
+def peer_trackers(norfair_python: str | None = None) -> dict[str, PeerTracker]:
+    """The peers by name; norfair where an interpreter that has it is given (see `Norfair`)."""
     peers: dict[str, PeerTracker] = {
         "ultralytics ByteTrack": ultralytics_bytetrack,
         "ultralytics BoT-SORT": ultralytics_botsort,
     }
-    if importlib.util.find_spec("norfair") is not None:
-        peers["norfair"] = norfair_kalman
+    if norfair_python is not None:
+        peers["norfair"] = Norfair(norfair_python)
     return peers
 
 
@@ -58,7 +56,7 @@ def _pictures(table: DetectionTable) -> Iterator[tuple[tuple[int, int], IntArray
 
 
 def _run_ultralytics(table: DetectionTable, kind: str) -> TrackTable:
-    _import_ultralytics()
+    import_ultralytics()
     from ultralytics.engine.results import Boxes
     from ultralytics.trackers.track import TRACKER_MAP
     from ultralytics.utils import YAML, IterableSimpleNamespace
@@ -76,29 +74,50 @@ def _run_ultralytics(table: DetectionTable, kind: str) -> TrackTable:
     return _track_table(table, picture_rows)
 
 
-def norfair_kalman(table: DetectionTable) -> TrackTable:
-    """Norfair with its Kalman filter on centres; boxes are those of each object's last detection, moved with it."""
-    if importlib.util.find_spec("norfair") is None:
-        raise InputError("norfair is not installed: `pip install norfair`, or leave it out of the comparison")
-    import norfair  # pyright: ignore[reportMissingImports]
+class Norfair:
+    """Norfair with its Kalman filter on centres, in an interpreter of its own: it needs an older NumPy than casa.
 
-    tracker = norfair.Tracker(
-        distance_function="euclidean",
-        distance_threshold=_NORFAIR_DISTANCE_PX,
-        initialization_delay=_NORFAIR_DELAY,
-    )
-    centres = np.stack([table.cx_px, table.cy_px], axis=1)
-    picture_rows: list[tuple[int, int, FloatArray]] = []
-    for (frame, field), rows in _pictures(table):
-        found = [norfair.Detection(points=centres[row : row + 1], data=int(row)) for row in rows]
-        lines = []
-        for thing in tracker.update(found):
-            row = thing.last_detection.data
-            half = np.array([table.w_px[row], table.h_px[row]]) / 2
-            centre = thing.estimate[0]
-            lines.append([*(centre - half), *(centre + half), thing.id, table.confidence[row]])
-        picture_rows.append((frame, field, np.array(lines, dtype=np.float64).reshape(-1, 6)))
-    return _track_table(table, picture_rows)
+    ``python`` is that interpreter, such as ``VENV/bin/python`` after ``python -m venv VENV`` and
+    ``VENV/bin/pip install norfair``.
+    """
+
+    def __init__(self, python: str) -> None:
+        self._python = python
+        self._spent_s = 0.0
+        self.version = ""
+        if shutil.which(python) is None:
+            raise InputError(f"--norfair {python}: no such interpreter; give the python of an environment with norfair")
+
+    def cpu_s(self) -> float:
+        """CPU seconds spent in tracking so far, starting the interpreter and passing tables left out."""
+        return self._spent_s
+
+    def __call__(self, table: DetectionTable) -> TrackTable:
+        """Track a table.
+
+        Raises
+        ------
+        CasaError : the interpreter failed, most often because it has no norfair.
+        """
+        lines, places = [], []
+        for number, (place, rows) in enumerate(_pictures(table)):
+            places.append(place)
+            for row in rows.tolist():
+                cells = (column[row] for column in (table.cx_px, table.cy_px, table.w_px, table.h_px, table.confidence))
+                lines.append(f"{number}," + ",".join(repr(float(cell)) for cell in cells))
+        worker = Path(__file__).with_name("norfair_worker.py")
+        done = subprocess.run(
+            [self._python, "-I", str(worker)], input="\n".join(lines), capture_output=True, text=True, check=False
+        )
+        out = done.stdout.split()
+        if done.returncode != 0 or not out or not out[-1].startswith("cpu_s,"):
+            last = (done.stderr.strip().splitlines() or ["it wrote nothing"])[-1]
+            raise CasaError(f"norfair in {self._python} failed (exit code {done.returncode}): {last}")
+        _, spent, _, self.version = out[-1].split(",")
+        self._spent_s += float(spent)
+        rows = np.array([line.split(",") for line in out[:-1]], dtype=np.float64).reshape(-1, 7)
+        number = rows[:, 0].astype(np.int64)
+        return _track_table(table, [(*place, rows[number == picture, 1:]) for picture, place in enumerate(places)])
 
 
 def _track_table(table: DetectionTable, pictures: list[tuple[int, int, FloatArray]]) -> TrackTable:

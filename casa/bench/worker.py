@@ -52,19 +52,109 @@ def run_casa(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_ultralytics(task: dict[str, Any]) -> dict[str, Any]:
-    """``model.track()`` with ByteTrack over the clip, streaming, the same weights; one pass to warm up first."""
-    from casa.config import Config
+def _peer_model(task: dict[str, Any], config: Any) -> Any:
+    """Ultralytics' ``YOLO`` with the weights that casa runs."""
     from casa.detect.network import write_ultralytics_checkpoint
     from casa.detect.weights import resolve_weights
 
-    config = Config.model_validate(task["config"])
     checkpoint = Path(task["folder"]) / "peer.pt"
     if not checkpoint.is_file():
         write_ultralytics_checkpoint(resolve_weights(config.detect.weights, ("state",)).path, checkpoint)
     from ultralytics import YOLO
 
-    model = YOLO(str(checkpoint), task="detect")
+    return YOLO(str(checkpoint), task="detect")
+
+
+def detect_casa(task: dict[str, Any]) -> dict[str, Any]:
+    """Casa's detector over the clip, in the backend of the task's configuration; a short pass to warm up first."""
+    from casa.config import Config
+    from casa.detect import DetectStage
+    from casa.evaluate.boxes import table_from_detections
+    from casa.sources import open_source
+    from casa.tables import write_detections
+    from casa.types import Detections, Frame
+
+    config = Config.model_validate(task["config"])
+    stage = DetectStage(config.detect)
+    stage.open()
+    try:
+        for limit in (WARM_UP_FRAMES, None):
+            found: list[Detections] = []
+            with open_source(task["clip"], config.source) as source:
+                start_s, cpu_start_s, frames = time.perf_counter(), time.process_time(), 0
+                for item in source:
+                    if frames == limit:
+                        break
+                    frames += 1
+                    if isinstance(item, Frame):
+                        found.extend(stage.process(item))
+                found.extend(stage.flush())
+                wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - cpu_start_s
+        model = stage.model
+    finally:
+        stage.close()
+    write_detections(Path(task["detections"]), table_from_detections(found))
+    return {
+        "program": f"casa {config.detect.backend}",
+        "frames": frames,
+        "fps": frames / wall_s,
+        "cpu_ms_per_frame": cpu_s * 1e3 / frames,
+        "parts_cpu_ms_per_frame": {},
+        "detail": {"backend": model.backend, "device": model.device, "precision": model.precision},
+    }
+
+
+def detect_ultralytics(task: dict[str, Any]) -> dict[str, Any]:
+    """``model.predict()`` over the clip, streaming, the same weights and thresholds; one pass to warm up first."""
+    import numpy as np
+
+    from casa.config import Config
+    from casa.evaluate.boxes import table_from_detections
+    from casa.tables import write_detections
+    from casa.types import Detections
+
+    config = Config.model_validate(task["config"])
+    model = _peer_model(task, config)
+    settings: dict[str, Any] = {
+        "stream": True, "verbose": False, "conf": config.detect.confidence, "iou": config.detect.iou_nms,
+        "max_det": config.detect.max_detections,
+    }  # fmt: skip
+    for seen, _ in enumerate(model.predict(source=task["clip"], **settings), start=1):
+        if seen == WARM_UP_FRAMES:
+            break
+    found: list[Detections] = []
+    start_s, cpu_start_s = time.perf_counter(), time.process_time()
+    for number, result in enumerate(model.predict(source=task["clip"], **settings)):
+        boxes = result.boxes
+        found.append(
+            Detections(
+                number,
+                number,
+                boxes.xyxy.cpu().numpy(),
+                boxes.conf.cpu().numpy(),
+                boxes.cls.cpu().numpy().astype(np.int64),
+            )
+        )
+        if len(found) == config.source.max_frames:
+            break
+    wall_s, cpu_s = time.perf_counter() - start_s, time.process_time() - cpu_start_s
+    write_detections(Path(task["detections"]), table_from_detections(found))
+    return {
+        "program": "ultralytics",
+        "frames": len(found),
+        "fps": len(found) / wall_s,
+        "cpu_ms_per_frame": cpu_s * 1e3 / len(found),
+        "parts_cpu_ms_per_frame": {},
+        "detail": {"boxes_per_frame": sum(map(len, found)) / len(found)},
+    }
+
+
+def run_ultralytics(task: dict[str, Any]) -> dict[str, Any]:
+    """``model.track()`` with ByteTrack over the clip, streaming, the same weights; one pass to warm up first."""
+    from casa.config import Config
+
+    config = Config.model_validate(task["config"])
+    model = _peer_model(task, config)
     settings: dict[str, Any] = {"tracker": "bytetrack.yaml", "stream": True, "persist": True, "verbose": False}
     for seen, _ in enumerate(model.track(source=task["clip"], **settings), start=1):
         if seen == WARM_UP_FRAMES:
@@ -96,11 +186,19 @@ def run_ultralytics(task: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+PROGRAMS = {
+    "casa": run_casa,
+    "ultralytics": run_ultralytics,
+    "detect casa": detect_casa,
+    "detect ultralytics": detect_ultralytics,
+}
+
+
 def main() -> int:
     """Run the task on standard input."""
     task = json.load(sys.stdin)
     with redirect_stdout(sys.stderr):
-        result = {"casa": run_casa, "ultralytics": run_ultralytics}[task["program"]](task)
+        result = PROGRAMS[task["program"]](task)
     print(json.dumps(result))
     return 0
 

@@ -3,60 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from casa.types import DetectionTable, TrackTable
-
 app = typer.Typer(
-    help="Measure speed, tracking and memory, beside other programs.", no_args_is_help=True, rich_markup_mode=None
+    help="Measure speed, detection, tracking and memory, beside other programs.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ConfigName = Annotated[str, typer.Option("--config", help="Configuration (name or YAML file).")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Also write the result here, as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Weights = Annotated[str | None, typer.Option(help="Detector weights: a name, or a file.")]
 Backend = Annotated[str | None, typer.Option(help="casa's backend: auto, openvino, onnx or torch.")]
 
 
 @app.command()
 def replay(
-    clip: Annotated[Path, typer.Argument(help="Video or folder of images.")],
-    peer: Annotated[str | None, typer.Option(help="Program to run beside casa: ultralytics.")] = None,
+    clip: Annotated[
+        Path | None, typer.Argument(help="Video or folder of images; by default the shared clip beside the checkout.")
+    ] = None,
+    peer: Annotated[str, typer.Option(help="Program to run beside casa: ultralytics, or none.")] = "ultralytics",
     repeats: Annotated[int, typer.Option(help="Runs of each program, in turn.")] = 3,
     loop: Annotated[int | None, typer.Option(help="Play the clip so many times over in each run.")] = None,
     config: ConfigName = "replay",
     weights: Weights = None,
     backend: Backend = None,
+    output: Output = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Frame rate of casa replay, recording on, beside another program with the same weights on the same clip."""
+    from casa.bench.defaults import CLIP, shared_data
     from casa.bench.replay import bench_replay
-    from casa.cli.output import print_json
     from casa.config import load_config
     from casa.progress import progress
 
-    settings = load_config(
-        config, {"source.loop": loop, "detect.weights": weights, "detect.backend": backend}
-    )  # fmt: skip
-    with progress("measuring", repeats * (2 if peer else 1)) as bar:
+    _check_output(output, force)
+    settings = load_config(config, {"source.loop": loop, "detect.weights": weights, "detect.backend": backend})
+    beside = None if peer == "none" else peer
+    with progress("measuring", repeats * (2 if beside else 1)) as bar:
         result = bench_replay(
-            clip, settings, peer=peer, repeats=repeats,
+            clip or shared_data(CLIP), settings, peer=beside, repeats=repeats,
             on_run=lambda program, repeat: bar.advance(1, f"{program}, run {repeat + 1}"),
         )  # fmt: skip
-    if as_json:
-        print_json(result)
+    if _put_out(result, output, as_json):
         return
-    for program in ("casa", peer):
+    for program in ("casa", beside):
         if program:
-            of_program = result[program]
-            print(
-                f"{program}: {of_program['fps_median']:.1f} frames/s ({of_program['fps_min']:.1f} to "
-                f"{of_program['fps_max']:.1f} in {repeats} runs of {of_program['frames']} frames), "
-                f"{of_program['cpu_ms_per_frame']:.1f} ms CPU a frame"
-            )
-    if peer:
+            print(f"{program}: {_rate_words(result[program])}")
+    if beside:
         print(f"ratio: {result['ratio']:.2f} (slowest by fastest: {result['ratio_min']:.2f})")
     for name, ms in result["casa"]["parts_cpu_ms_per_frame"].items():
         print(f"  {name}: {ms:.2f} ms CPU a frame")
@@ -64,55 +63,129 @@ def replay(
 
 
 @app.command()
-def tracker(
-    folder: Annotated[Path, typer.Argument(help="Folder of VIDEO_fpsRATE.det.csv.gz and .gt.csv.gz tables.")],
-    fps: Annotated[float | None, typer.Option(help="Only this frame rate.")] = None,
-    videos: Annotated[str | None, typer.Option(help="Only these videos: 12,13.")] = None,
+def detector(
+    clip: Annotated[
+        Path | None, typer.Argument(help="Video or folder of images; by default the shared clip beside the checkout.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="True boxes (CSV), for AP50 of class 0.")] = None,
+    frames: Annotated[str | None, typer.Option(help="Frames to judge, first:stop as in Python.")] = None,
+    backends: Annotated[str, typer.Option("--backends", help="casa's backends to run.")] = "openvino,onnx,torch",
+    peer: Annotated[str, typer.Option(help="Program to run beside casa: ultralytics, or none.")] = "ultralytics",
+    repeats: Annotated[int, typer.Option(help="Runs of each program, in turn.")] = 3,
     config: ConfigName = "replay",
+    weights: Weights = None,
+    output: Output = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Casa's tracker beside other programs' trackers on the same tables of detections."""
-    import time
-
-    from casa.bench.peers import peer_trackers
-    from casa.cli.evaluate import TRACKING_COLUMNS, print_scores
-    from casa.cli.output import print_json
+    """Casa's detector in each backend beside ultralytics' prediction: frames a second, CPU a frame, AP50."""
+    from casa.bench.defaults import CLIP, CLIP_TEST_FRAMES, CLIP_TRUTH, shared_data
+    from casa.bench.detector import PEER, bench_detector
+    from casa.cli.values import frame_range
     from casa.config import load_config
-    from casa.evaluate.challenge import challenge_cases, challenge_scores
+    from casa.errors import InputError
     from casa.progress import progress
 
-    settings = load_config(config)
+    _check_output(output, force)
+    if peer not in (PEER, "none"):
+        raise InputError(f"--peer {peer}: expected {PEER} or none")
+    judged = frame_range(frames)
+    if clip is None:
+        clip, truth = shared_data(CLIP), truth or shared_data(CLIP_TRUTH)
+        judged = judged if frames else CLIP_TEST_FRAMES
+    names = tuple(name.strip() for name in backends.split(","))
+    settings = load_config(config, {"detect.weights": weights})
+    with progress("measuring", repeats * (len(names) + (peer == PEER))) as bar:
+        result = bench_detector(
+            clip, settings, truth=truth, frames=judged, backends=names, peer=peer == PEER, repeats=repeats,
+            on_run=lambda program, repeat: bar.advance(1, f"{program}, run {repeat + 1}"),
+        )  # fmt: skip
+    if _put_out(result, output, as_json):
+        return
+    for name, of in result["programs"].items():
+        if "error" in of:
+            print(f"{name}: cannot run here ({of['error']})")
+            continue
+        ap50 = f", AP50 {of['ap50']:.3f}" if "ap50" in of else ""
+        ratio = f", {of['ratio']:.2f} times {PEER}'s rate, 1/{of['cpu_ratio']:.1f} of its CPU" if "ratio" in of else ""
+        print(f"{name}: {_rate_words(of)}{ap50}{ratio if name != PEER else ''}")
+
+
+@app.command()
+def tracker(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of VIDEO_fpsRATE.det.csv.gz and .gt.csv.gz tables; by default the shared one."),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Only this frame rate.")] = None,
+    videos: Annotated[str | None, typer.Option(help="Only these videos: 12,13.")] = None,
+    peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Other programs' trackers too.")] = True,
+    norfair: Annotated[
+        str | None, typer.Option(metavar="PYTHON", help="Also norfair, in this interpreter of an environment with it.")
+    ] = None,
+    config: ConfigName = "replay",
+    output: Output = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Casa's tracker, online and offline, beside other programs' trackers on the same tables of detections."""
+    from casa.bench.defaults import CHALLENGE, shared_data
+    from casa.bench.peers import Norfair, peer_trackers
+    from casa.bench.tracker import bench_tracker, casa_trackers
+    from casa.cli.evaluate import TRACKING_COLUMNS, print_scores
+    from casa.config import load_config
+    from casa.evaluate.challenge import challenge_cases
+    from casa.progress import progress
+
+    _check_output(output, force)
+    folder = folder or shared_data(CHALLENGE)
     cases = challenge_cases(folder, fps, [v.strip() for v in videos.split(",")] if videos else ())
-
-    from casa.track import track_table
-
-    def casa_tracker(table: DetectionTable) -> TrackTable:
-        return track_table(table, settings.track)
-
-    trackers = {"casa": casa_tracker, **peer_trackers()}
-    results: dict[str, dict[str, Any]] = {}
+    trackers = casa_trackers(load_config(config))
+    trackers |= peer_trackers() if peers else {}
+    trackers |= {"norfair": Norfair(norfair)} if norfair else {}
     with progress("tracking", len(trackers) * len(cases)) as bar:
-        for name, track in trackers.items():
-            spent_s = 0.0
-
-            def timed(table: DetectionTable, track: Any = track) -> TrackTable:
-                nonlocal spent_s
-                start_s = time.process_time()
-                tracks = track(table)
-                spent_s += time.process_time() - start_s
-                return tracks
-
-            scores = challenge_scores(cases, timed, lambda case, name=name: bar.advance(1, f"{name}: {case.video}"))
-            frames = sum(by_video["mean"]["frames"] for by_video in scores.values())
-            for rate, by_video in scores.items():
-                by_video["mean"]["cpu_ms_per_frame"] = spent_s * 1e3 / frames
-                results.setdefault(f"{rate:g}", {})[name] = by_video
-    if as_json:
-        print_json({"challenge": str(folder), "by_fps": results})
+        results = bench_tracker(cases, trackers, lambda name, case: bar.advance(1, f"{name}: {case.video}"))
+    if _put_out({"challenge": str(folder), "by_fps": results}, output, as_json):
         return
     for rate, by_tracker in results.items():
         rows = {name: by_video["mean"] for name, by_video in by_tracker.items()}
-        print_scores(f"{folder.name} at {rate} frames/s", rows, (*TRACKING_COLUMNS, "cpu_ms_per_frame"))
+        print_scores(
+            f"{folder.name} at {rate} frames/s (cpu_ratio: casa's by the tracker's)",
+            rows,
+            (*TRACKING_COLUMNS, "cpu_ms_per_frame", "cpu_ratio"),
+        )
+
+
+def _rate_words(of: dict[str, Any]) -> str:
+    return (
+        f"{of['fps_median']:.1f} frames/s ({of['fps_min']:.1f} to {of['fps_max']:.1f} in {len(of['runs'])} runs of "
+        f"{of['frames']} frames), {of['cpu_ms_per_frame']:.1f} ms CPU a frame"
+    )
+
+
+def _check_output(output: Path | None, force: bool) -> None:
+    """Told before the long part."""
+    from casa.cli.output import refuse_existing
+
+    if output is not None:
+        refuse_existing(output, force)
+
+
+def _put_out(result: dict[str, Any], output: Path | None, as_json: bool) -> bool:
+    """Write and print the result with the machine it was made on; gives whether it was printed."""
+    from casa.bench.machine import machine
+    from casa.cli.output import json_text, print_json
+    from casa.errors import CasaError
+
+    result = {"machine": machine(), **result}
+    if output is not None:
+        try:
+            output.write_text(json_text(result) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise CasaError(f"{output}: cannot be written ({error.strerror or error})") from error
+    if as_json:
+        print_json(result)
+    return as_json
 
 
 @app.command()

@@ -10,7 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from casa.config import Config
-    from casa.types import DetectionTable, TrackTable
 
 app = typer.Typer(
     help="Score detections, tracks and kinematics against truth.", no_args_is_help=True, rich_markup_mode=None
@@ -55,20 +54,21 @@ def detector(
     """Average precision, precision and recall of detections, per class."""
     from casa.cli.found import detections_of
     from casa.cli.output import print_json
+    from casa.cli.values import frame_range, size_px
     from casa.config import load_config
     from casa.errors import InputError
     from casa.evaluate.boxes import first_fields, frames_between
     from casa.evaluate.detection import detection_scores
     from casa.evaluate.truth import centre_in_mask, read_ignore_mask, read_truth
 
-    first, stop = _frame_range(frames)
+    first, stop = frame_range(frames)
     mask = read_ignore_mask(ignore) if ignore else None
     read_truth(truth)  # a mistake in it is told before the detector has worked
     settings = load_config(
         config, {"detect.weights": weights, "detect.backend": backend, "detect.confidence": min_confidence}
     )
     found_table, frame_size_px = detections_of(found, settings, stop)
-    true = read_truth(truth, _size(size) or frame_size_px)
+    true = read_truth(truth, size_px(size, "--size") or frame_size_px)
     found_table = first_fields(found_table, true.table)
     true_table, found_table = frames_between(true.table, first, stop), frames_between(found_table, first, stop)
     if len(true_table) == 0:
@@ -107,6 +107,9 @@ def tracker(
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Only this frame rate of the challenge.")] = None,
     videos: Annotated[str | None, typer.Option(help="Only these videos of the challenge: 12,13.")] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Also the tracks of the offline pass, in a table of their own.")
+    ] = False,
     config: ConfigName = "replay",
     weights: Weights = None,
     backend: Backend = None,
@@ -115,6 +118,7 @@ def tracker(
     """HOTA, MOTA, IDF1 and identity switches of tracks (TrackEval), or of casa's tracker on a whole challenge."""
     from casa.cli.found import tracks_of
     from casa.cli.output import print_json
+    from casa.cli.values import frame_range
     from casa.config import load_config
     from casa.errors import InputError
     from casa.evaluate.boxes import first_fields, frames_between
@@ -125,21 +129,25 @@ def tracker(
     if challenge is not None:
         if found is not None or truth is not None or frames is not None:
             raise InputError("--challenge has its own tables: give no tracks, --truth or --frames with it")
-        _challenge(challenge, fps, videos, settings, as_json)
+        _challenge(challenge, fps, videos, settings, offline, as_json)
         return
     if found is None or truth is None:
         raise InputError("give TRACKS and --truth TRUE_TRACKS, or --challenge FOLDER")
-    first, stop = _frame_range(frames)
+    first, stop = frame_range(frames)
     # Times play no part in these scores, so a table without t_s needs no frame rate.
     true_table = frames_between(read_tracks(truth, 1.0), first, stop)
     if len(true_table) == 0:
         raise InputError(f"{truth}: has no true track in the frames to judge; give other --frames")
-    found_table = first_fields(tracks_of(found, settings, stop), true_table)
-    scores = tracking_scores(true_table, frames_between(found_table, first, stop))
+    scores = {}
+    for refined in (False, True) if offline else (False,):
+        found_table = first_fields(tracks_of(found, settings, stop, refined), true_table)
+        name = "offline" if refined else "online"
+        scores[name] = tracking_scores(true_table, frames_between(found_table, first, stop))
     if as_json:
-        print_json({"found": str(found), "truth": str(truth), **scores})
+        result = scores["online"] | ({"offline": scores["offline"]} if offline else {})
+        print_json({"found": str(found), "truth": str(truth), **result})
     else:
-        print_scores(f"{found.name}: {scores['frames']} pictures", {found.name: scores}, TRACKING_COLUMNS)
+        print_scores(f"{found.name}: {scores['online']['frames']} pictures", scores, TRACKING_COLUMNS)
 
 
 TRACKING_COLUMNS = ("hota", "deta", "assa", "mota", "idf1", "idsw", "ids_per_gt", "recall", "precision")
@@ -205,55 +213,29 @@ def _print_field(result: dict[str, Any]) -> None:
     print_scores("seconds by true (row) and found grade", grades["confusion_s"], tuple("abcd"))
 
 
-def _challenge(folder: Path, fps: float | None, videos: str | None, settings: Config, as_json: bool) -> None:
+def _challenge(
+    folder: Path, fps: float | None, videos: str | None, settings: Config, offline: bool, as_json: bool
+) -> None:
+    from casa.bench.tracker import casa_trackers
     from casa.cli.output import print_json
     from casa.evaluate.challenge import challenge_cases, challenge_scores
     from casa.progress import progress
 
     cases = challenge_cases(folder, fps, [v.strip() for v in videos.split(",")] if videos else ())
-
-    from casa.track import track_table
-
-    def track(detections: DetectionTable) -> TrackTable:
-        return track_table(detections, settings.track)
-
-    with progress("tracking", len(cases)) as bar:
-        scores = challenge_scores(cases, track, lambda case: bar.advance(1, f"{case.video} at {case.fps_hz:g} fps"))
+    scores = {}
+    with progress("tracking", len(cases) * (1 + offline)) as bar:
+        for name, track in casa_trackers(settings, offline).items():
+            scores[name] = challenge_scores(
+                cases, track, lambda case, name=name: bar.advance(1, f"{name}: {case.video} at {case.fps_hz:g} fps")
+            )
+    by_fps = {name: {f"{rate:g}": videos for rate, videos in of.items()} for name, of in scores.items()}
     if as_json:
-        print_json({"challenge": str(folder), "by_fps": {f"{rate:g}": videos for rate, videos in scores.items()}})
+        result = {"by_fps": by_fps["casa"]} | ({"offline_by_fps": by_fps["casa offline"]} if offline else {})
+        print_json({"challenge": str(folder), **result})
         return
-    for rate, by_video in scores.items():
-        print_scores(f"{folder.name} at {rate:g} frames/s", by_video, TRACKING_COLUMNS)
-
-
-def _frame_range(text: str | None) -> tuple[int | None, int | None]:
-    """The value of --frames: first and stop, None where open."""
-    from casa.errors import InputError
-
-    if text is None:
-        return None, None
-    parts = text.split(":")
-    try:
-        if len(parts) != 2:
-            raise ValueError
-        first, stop = (int(part) if part.strip() else None for part in parts)
-    except ValueError:
-        raise InputError(f"--frames {text}: expected first:stop, such as 140:200") from None
-    if first is not None and stop is not None and stop <= first:
-        raise InputError(f"--frames {text}: the stop must be above the first")
-    return first, stop
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    """The value of --size."""
-    from casa.errors import InputError
-
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise InputError(f"--size {text}: expected WIDTHxHEIGHT in px, such as 640x480")
-    return int(width), int(height)
+    for name, of in by_fps.items():
+        for rate, by_video in of.items():
+            print_scores(f"{folder.name} at {rate} frames/s, {name}", by_video, TRACKING_COLUMNS)
 
 
 def print_scores(title: str, rows: dict[str, dict[str, Any]], names: Sequence[str]) -> None:

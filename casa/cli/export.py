@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-class ExportFormat(StrEnum):
-    """What ``--format`` takes."""
-
-    CSV = "csv"
-    PARQUET = "parquet"
-    MOT = "mot"
-
-
 def export(
     recording: Annotated[Path, typer.Argument(help="The recording, RUN.h5.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write into.")],
-    format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.CSV,
+    format: Annotated[str, typer.Option("--format", help="What to write: csv, parquet or mot.")] = "csv",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Refined tracks, and the kinematics of these, instead of the online ones.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Write detections, tracks and kinematics as CSV, Parquet or MOTChallenge text."""
+    from casa.cli.output import print_json
+    from casa.engine.refined import open_with
     from casa.record import export as export_recording
 
-    for path in export_recording(recording, format.value, output, force=force):
+    written = export_recording(recording, format, output, force=force, open_recording=open_with(offline))
+    if as_json:
+        print_json(
+            {
+                "recording": str(recording),
+                "format": format,
+                "tracks": "refined" if offline else "online",
+                "files": [str(path) for path in written],
+            }
+        )
+        return
+    for path in written:
         print(path)

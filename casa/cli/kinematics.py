@@ -35,6 +35,7 @@ def kinematics(
 ) -> None:
     """Measure tracks: VCL, VSL, VAP, LIN, STR, WOB, ALH, BCF, MAD and WHO grades."""
     from casa.cli.output import print_json, refuse_existing
+    from casa.cli.values import size_px
     from casa.config import load_config
     from casa.errors import CasaError, InputError
     from casa.kinematics import analyse_tracks
@@ -43,7 +44,7 @@ def kinematics(
     refuse_existing(output, force)
     settings = load_config(config or "replay", {"kinematics.jitter_px": _jitter(jitter_px), "kinematics.drift": drift})
     scale = _calibration(um_per_px, calibration)
-    size = _frame_size(frame_size) if frame_size else None
+    size = size_px(frame_size, "--frame-size")
     if scale is not None and scale.width_px and scale.height_px:
         if size is not None and size != (scale.width_px, scale.height_px):
             raise InputError(
@@ -78,15 +79,6 @@ def _jitter(text: str) -> float | str:
     if not 0 <= value < float("inf"):
         raise InputError(f"--jitter-px {text}: expected auto, 0 for none, or a positive number of pixels")
     return value
-
-
-def _frame_size(text: str) -> tuple[int, int]:
-    from casa.errors import InputError
-
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
-        raise InputError(f"--frame-size {text}: expected WIDTHxHEIGHT in px, such as 640x480")
-    return int(width), int(height)
 
 
 def _calibration(um_per_px: float | None, profile: str | None) -> Calibration | None:

@@ -14,8 +14,8 @@ from typing import Any
 from casa.errors import InputError
 
 
-def print_json(data: dict[str, Any]) -> None:
-    """One JSON object on standard output; NaN and infinity become null."""
+def json_text(data: dict[str, Any]) -> str:
+    """One JSON object; NaN and infinity become null."""
 
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
@@ -28,7 +28,12 @@ def print_json(data: dict[str, Any]) -> None:
             return None
         return value
 
-    print(json.dumps(clean(data), indent=2, default=str), flush=True)
+    return json.dumps(clean(data), indent=2, default=str)
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """One JSON object on standard output; NaN and infinity become null."""
+    print(json_text(data), flush=True)
 
 
 def refuse_existing(path: Path, force: bool) -> None:

@@ -13,11 +13,20 @@ def report(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The HTML file; by default beside the recording.")
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Figures of the refined tracks instead of the online ones.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Write the report of a recording as one HTML file."""
+    from casa.cli.output import print_json
+    from casa.engine.refined import open_with
     from casa.report import write_report
 
     output = output or recording.with_suffix(".html")
-    write_report(recording, output, force)
-    typer.echo(str(output), err=True)
+    write_report(recording, output, force, open_with(offline))
+    if as_json:
+        print_json({"recording": str(recording), "tracks": "refined" if offline else "online", "report": str(output)})
+    else:
+        typer.echo(str(output), err=True)

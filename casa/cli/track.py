@@ -16,12 +16,21 @@ def track(
     fps: Annotated[
         float | None, typer.Option(help="Frames a second; not needed where the table has times (t_s).")
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Refine the tracks with hindsight: gaps closed, boxes smoothed.")
+    ] = False,
+    frame_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT of the pictures in px, so that tracks end where they leave.")
+    ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration (name or YAML file) of the tracker.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Track detections frame by frame, as the online tracker does, short misses bridged."""
+    """Track detections frame by frame, as the online tracker does, short misses bridged; or with hindsight."""
+    import numpy as np
+
     from casa.cli.output import print_json, refuse_existing
+    from casa.cli.values import size_px
     from casa.config import load_config
     from casa.errors import CasaError
     from casa.progress import progress
@@ -29,11 +38,16 @@ def track(
     from casa.track import TrackerCounters, track_table
 
     refuse_existing(output, force)
-    settings = load_config(config or "replay").track
+    settings = load_config(config or "replay")
+    size = size_px(frame_size, "--frame-size")
     table = read_detections(detections, fps)
     counters = TrackerCounters()
     with progress("tracking", None) as bar:
-        tracks = track_table(table, settings, bar, counters)
+        tracks = track_table(table, settings.track, bar, counters, size)
+    if offline:
+        from casa.track.offline import refine
+
+        tracks = refine(tracks, table, track=settings.track, offline=settings.offline, frame_size_px=size)
     write = write_mot if output.name.removesuffix(".gz").endswith(".txt") else write_tracks
     try:
         write(output, tracks)
@@ -44,7 +58,8 @@ def track(
         "detections": len(table),
         "bad_boxes": counters.bad_boxes,
         "restarts": counters.restarts,
-        "tracks": counters.tracks,
+        "tracks": len(np.unique(tracks.track_id)) if offline else counters.tracks,
+        "offline": offline,
         "boxes": len(tracks),
         "predicted_boxes": int(tracks.predicted.sum()),
         "tracks_file": str(output),
@@ -52,7 +67,7 @@ def track(
     if as_json:
         print_json(result)
     else:
-        print(f"{counters.tracks} tracks in {counters.frames} frames, {result['predicted_boxes']} of {len(tracks)} "
+        print(f"{result['tracks']} tracks in {counters.frames} frames, {result['predicted_boxes']} of {len(tracks)} "
               f"boxes predicted: {output}")  # fmt: skip
         if counters.bad_boxes:
             print(f"{counters.bad_boxes} of {len(table)} detections were no boxes (not finite, or without area)")

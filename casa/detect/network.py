@@ -25,7 +25,7 @@ LAYERS = frozenset({"Conv", "C2f", "SPPF", "nn.Upsample", "Concat", "Detect"})
 ACTIVATIONS = frozenset({"nn.ReLU()", "nn.SiLU()"})
 
 
-def _import_ultralytics() -> Any:
+def import_ultralytics() -> Any:
     """``ultralytics.nn.tasks``, with installs, downloads and the settings in the home folder kept off."""
     os.environ["YOLO_AUTOINSTALL"] = "0"
     os.environ.setdefault("YOLO_OFFLINE", "1")
@@ -58,7 +58,7 @@ def build_network(architecture: dict[str, Any], classes: Sequence[str]) -> torch
         what = ", ".join(sorted(foreign)) or activation
         raise InputError(f"the detector's architecture names {what}; casa allows {', '.join(sorted(LAYERS))} "
                          f"and the activations {', '.join(sorted(ACTIVATIONS))}")  # fmt: skip
-    tasks = _import_ultralytics()
+    tasks = import_ultralytics()
     description = {
         key: architecture[key] for key in ("backbone", "head", "reg_max", "activation") if key in architecture
     }
@@ -73,7 +73,7 @@ def detection_loss(model: Any, box_gain: float, class_gain: float, dfl_gain: flo
     """YOLOv8's loss (task-aligned assignment, CIoU, DFL, BCE) of ``model``: ``loss(predictions, batch)``."""
     from types import SimpleNamespace
 
-    _import_ultralytics()
+    import_ultralytics()
     from ultralytics.utils.loss import v8DetectionLoss
 
     model.args = SimpleNamespace(box=box_gain, cls=class_gain, dfl=dfl_gain)
@@ -231,7 +231,7 @@ def write_ultralytics_checkpoint(state_path: Path, path: Path) -> None:
     """Write ``state_path``'s network as a checkpoint that ``ultralytics.YOLO(path)`` loads: for comparison runs."""
     import torch
 
-    _import_ultralytics()
+    import_ultralytics()
     from ultralytics import __version__
     from ultralytics.utils import DEFAULT_CFG_DICT
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +48,9 @@ from casa.types import MOTILITY_GRADES, Calibration, KinematicsFlag, KinematicsT
 PICTURES_LOOKED_AT = 8
 
 
-def write_report(recording: Path, out: Path, force: bool = False) -> None:
+def write_report(
+    recording: Path, out: Path, force: bool = False, open_recording: Callable[[Path], Recording] = Recording
+) -> None:
     """Write the report of a recording: one HTML file that needs nothing else.
 
     Parameters
@@ -56,6 +58,7 @@ def write_report(recording: Path, out: Path, force: bool = False) -> None:
     recording : a finished recording, or an unfinished one: then the report says so.
     out : the HTML file.
     force : replace ``out`` when it exists.
+    open_recording : may give other tracks than the file's (`casa.engine.refined`); the report says so.
 
     Raises
     ------
@@ -71,7 +74,7 @@ def write_report(recording: Path, out: Path, force: bool = False) -> None:
         raise InputError(f"{out}: exists already; give another name, or --force to replace it")
     if not out.parent.is_dir():
         raise InputError(f"{out}: the folder {out.parent} does not exist; make it first, or give another name")
-    with Recording(recording) as opened:
+    with open_recording(recording) as opened:
         page = render(opened, recording.name)
     partial = out.with_name(out.name + ".partial")
     try:

@@ -110,6 +110,10 @@ def method_group(session: Mapping[str, Any], summary: Summary | None, calibratio
         items.append(Item("Window of the motility grade", f"{settings['grade_window_s']:g} s", "setting"))
     if "min_duration_s" in settings:
         items.append(Item("Shortest track measured", f"{settings['min_duration_s']:g} s", "setting"))
+    refined = session.get("tracks") == "refined"
+    items.append(
+        Item("Tracks", "refined offline: joined anew across misses" if refined else "as put out online, frame by frame")
+    )
     items.append(Item("Positions", "as detected; not smoothed; missed frames are left out, not filled in"))
     items.append(Item("Percentages", "weigh each track by its time in view"))
     items.append(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import threading
 import time
 
@@ -9,14 +12,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from casa.bench.defaults import shared_data as shared_by_default
+from casa.bench.detector import bench_detector
+from casa.bench.machine import machine
 from casa.bench.memory import memory_slope, resident_mb
-from casa.bench.peers import norfair_kalman, peer_trackers, ultralytics_bytetrack
+from casa.bench.peers import Norfair, peer_trackers, ultralytics_bytetrack
 from casa.bench.replay import ReplayRun, bench_replay, run_worker, summarise
 from casa.bench.threads import ThreadClock
+from casa.bench.tracker import bench_tracker, casa_trackers
 from casa.cli.bench import app
 from casa.config import Config
 from casa.errors import CasaError, InputError
-from casa.evaluate.challenge import ChallengeCase, challenge_scores
+from casa.evaluate.challenge import ChallengeCase, challenge_cases, challenge_scores
 from casa.evaluate.tracking import tracking_scores
 from casa.types import DetectionTable, TrackTable
 
@@ -55,11 +62,74 @@ def test_peers_score_on_the_challenge_what_they_did_when_its_reference_table_was
         assert scores["idsw"] == 56
 
 
-def test_norfair_is_told_to_be_missing():
-    if "norfair" in peer_trackers():
-        pytest.skip("norfair is installed here")
-    with pytest.raises(InputError, match="norfair is not installed"):
-        norfair_kalman(two_drifting_heads()[0])
+def test_an_interpreter_without_norfair_is_told():
+    found, _ = two_drifting_heads(frames=3)
+    with pytest.raises(CasaError, match=r"norfair in .* failed \(exit code 1\): .*norfair"):
+        Norfair(sys.executable)(found)
+    with pytest.raises(InputError, match="no such interpreter"):
+        Norfair("/no/such/python")
+
+
+def test_norfair_in_an_interpreter_of_its_own_scores_what_it_did_when_the_reference_table_was_made(shared_data):
+    python = os.environ.get("CASA_NORFAIR_PYTHON")
+    if not python:
+        pytest.skip("CASA_NORFAIR_PYTHON names no interpreter with norfair")
+    cases = challenge_cases(shared_data / "tracker_challenge", 12.25)
+    norfair = Norfair(python)
+    mean = bench_tracker(cases, {"norfair": norfair})["12.25"]["norfair"]["mean"]
+    assert (round(mean["hota"], 3), round(mean["idf1"], 3), mean["idsw"]) == (0.683, 0.825, 229)
+    assert norfair.cpu_s() > 0
+
+
+def test_trackers_are_measured_in_one_run_beside_what_is_wanted(shared_data):
+    cases = challenge_cases(shared_data / "tracker_challenge", 12.25, ["14"])
+    trackers = casa_trackers(Config()) | {"ultralytics ByteTrack": ultralytics_bytetrack}
+    result = bench_tracker(cases, trackers)["12.25"]
+    assert list(result) == ["casa", "casa offline", "ultralytics ByteTrack", "wanted"]
+    means = {name: of["mean"] for name, of in result.items()}
+    assert means["casa offline"]["hota"] > means["casa"]["hota"] > means["ultralytics ByteTrack"]["hota"]
+    for name in ("casa", "ultralytics ByteTrack"):
+        ratio = means["casa"]["cpu_ms_per_frame"] / means[name]["cpu_ms_per_frame"]
+        assert means[name]["cpu_ratio"] == pytest.approx(ratio)
+    assert means["wanted"]["idf1"] == 0.890
+
+
+def test_the_detector_is_measured_beside_its_peer_and_a_backend_that_cannot_run_is_told(shared_data):
+    config = Config.model_validate({"source": {"max_frames": 25}})
+    folder = shared_data / "visem13_clip"
+    result = bench_detector(
+        folder / "clip.mp4", config, truth=folder / "tracks.csv.gz", frames=(0, 25), backends=("onnx",), repeats=1
+    )
+    own, peer = result["programs"]["casa onnx"], result["programs"]["ultralytics"]
+    assert own["frames"] == peer["frames"] == 25
+    assert own["ap50"] == pytest.approx(peer["ap50"], abs=0.03)
+    assert own["ap50"] > 0.8
+    assert own["ratio"] == pytest.approx(own["fps_median"] / peer["fps_median"])
+    with pytest.raises(InputError, match="expected one of openvino"):
+        bench_detector(folder / "clip.mp4", config, backends=("abacus",))
+
+
+def test_benches_without_input_look_beside_the_checkout_and_say_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("CASA_SHARED_DATA", str(tmp_path))
+    for command in ("tracker", "replay", "detector"):
+        result = CliRunner().invoke(app, [command])
+        assert isinstance(result.exception, InputError)
+        assert "CASA_SHARED_DATA" in str(result.exception)
+    (tmp_path / "tracker_challenge").mkdir()
+    assert shared_by_default("tracker_challenge") == tmp_path / "tracker_challenge"
+
+
+def test_the_record_of_a_bench_names_the_machine_and_is_not_overwritten(shared_data, tmp_path):
+    out = tmp_path / "bench.json"
+    call = ["tracker", str(shared_data / "tracker_challenge"), "--fps", "12.25", "--videos", "14", "--no-peers"]
+    result = CliRunner().invoke(app, [*call, "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "casa offline" in result.output
+    record = json.loads(out.read_text())
+    assert record["machine"]["cpu"]
+    assert record["machine"]["versions"] == machine()["versions"]
+    assert record["by_fps"]["12.25"]["casa"]["mean"]["hota"] > 0
+    assert isinstance(CliRunner().invoke(app, [*call, "-o", str(out)]).exception, InputError)
 
 
 def test_memory_that_fills_a_cache_is_flat_and_memory_that_leaks_is_not():

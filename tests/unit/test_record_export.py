@@ -115,6 +115,18 @@ def test_bad_calls_are_one_line(recorded: Path, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_or_a_damaged_file_in_place_of_a_recording_is_one_plain_line(recorded: Path, tmp_path: Path):
+    table, damaged = tmp_path / "t.csv", tmp_path / "cut.h5"
+    table.write_text("frame,cx_px\n0,1\n")
+    damaged.write_bytes(recorded.read_bytes()[:3000])
+    with pytest.raises(InputError) as told:
+        export(table, "csv", tmp_path / "out")
+    assert str(told.value) == f"{table}: is no recording (no HDF5 file); give a recording (RUN.h5)"
+    with pytest.raises(InputError) as told:
+        export(damaged, "csv", tmp_path / "out")
+    assert str(told.value) == f"{damaged}: is damaged or cut off and cannot be opened"
+
+
 def command_line() -> typer.Typer:
     app = typer.Typer()
     app.command()(export_command)
@@ -127,6 +139,10 @@ def test_the_commands_say_what_they_did(recorded: Path, tmp_path: Path):
     done = run(command_line(), ["export", str(recorded), "--format", "mot", "-o", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert done.output.strip().endswith("tracks.txt")
+    done = run(command_line(), ["export", str(recorded), "-o", str(tmp_path / "json"), "--json"])
+    said = json.loads(done.stdout)
+    assert said["tracks"] == "online"
+    assert [Path(path).name for path in said["files"]] == ["detections.csv", "tracks.csv", "kinematics.csv"]
     leave_unfinished(tmp_path / "run.h5", n_frames=20)
     done = run(command_line(), ["recover", str(tmp_path / "run.h5")])
     assert done.exit_code == 0, done.output
