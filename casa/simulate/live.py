@@ -241,7 +241,7 @@ class LiveRenderer:
         renderer._add_heads(
             image,
             Heads(
-                centre_px=place * size + size // 2 + 0.0,
+                centre_px=(place * size + size // 2).astype(np.float64),
                 half_axes_px=s.head_um[rows] / (2 * self._scale),
                 direction_rad=np.zeros(n),
                 tails_px=np.zeros((n, 0, 2)),

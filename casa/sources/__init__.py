@@ -63,10 +63,14 @@ def open_live_source(uri: str, config: CameraConfig) -> CameraSource:
         from casa.sources.micromanager import MicroManager
 
         return CameraSource(MicroManager(uri, config), config)
-    if rest or Path(uri).exists():
+    if kind == "camera":
         from casa.sources.camera import OpenCvCamera
 
         return CameraSource(OpenCvCamera(uri, config), config)
+    if "://" in uri or Path(uri).exists():
+        from casa.sources.stream import StreamCamera
+
+        return CameraSource(StreamCamera(uri, config), config)
     raise InputError(
         f"{uri}: no such camera; give camera:0, the address of a stream, micromanager:CFG.cfg, micromanager:demo "
         "or simulator[:PRESET]"

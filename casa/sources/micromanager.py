@@ -80,9 +80,9 @@ class MicroManager:
                 time.sleep(_POLL_S)
             host_ns = time.monotonic_ns()
             image, metadata = core.popNextImageAndMD()
-        except IndexError:  # the buffer ran over, and was emptied, between the two calls
+        except (IndexError, SystemError):  # the buffer was emptied between the two calls
             return None
-        except (RuntimeError, SystemError) as error:
+        except RuntimeError as error:
             raise Unplugged(_one_line(error)) from error
         number = int(metadata["ImageNumber"]) if "ImageNumber" in metadata else None
         overflow = number is not None and number > self._expected
