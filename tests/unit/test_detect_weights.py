@@ -93,7 +93,7 @@ def test_the_manifest_comes_back_as_it_was_written(tmp_path: Path):
     file.write_bytes(b"x")
     entry = ModelEntry(
         "net", "detector", tmp_path, {"onnx": (file, file_sha256(file))}, licence="AGPL", trained_on='a "b" – c',
-        command="casa train", seed=3, card="net.md", scores={"clip_ap50": 0.5},
+        command="casa train", seed=3, card="net.md", role="accuracy", scores={"clip_ap50": 0.5},
     )  # fmt: skip
     write_manifest(tmp_path, {"net": entry})
     assert read_manifest(tmp_path) == {"net": entry}
@@ -133,7 +133,10 @@ def test_a_trained_network_is_installed_with_its_card_and_not_over_another(
     target.mkdir()
     monkeypatch.setattr("casa.resources.resource_dir", lambda kind: target)
     assert CliRunner().invoke(app, ["install", str(models)]).exit_code == 0
-    assert {path.name for path in target.iterdir()} == {"manifest.toml", "sperm.md", "sperm.onnx", "sperm.pt"}
+    entry = read_manifest(models)["sperm"]
+    files = {path.name for path, _ in entry.files.values()}
+    assert {"sperm.onnx", "sperm.pt"} <= files
+    assert {path.name for path in target.iterdir()} == {"manifest.toml", entry.card} | files
     assert CliRunner().invoke(app, ["verify"]).exit_code == 0
     assert isinstance(CliRunner().invoke(app, ["install", str(models)]).exception, InputError)
     (models / "sperm.pt").write_bytes(b"damaged")
