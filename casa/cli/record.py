@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ def record(
     if not sync_interval_s > 0:
         raise InputError(f"--sync-interval-s {sync_interval_s:g}: expected a number of seconds above 0")
     with stop_on_interrupt() as stop:
+        # Linux sends it again for each thread of a parent that dies: more than one is no impatience
+        signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
         follow_parent()
         result = record_bus(
             Endpoint.parse(endpoint),

@@ -29,7 +29,7 @@ from casa.detect import DetectStage
 from casa.engine.answers import Answers
 from casa.engine.children import Children
 from casa.engine.metrics import Meter
-from casa.engine.publish import FramesUnderWay, PublishStage
+from casa.engine.publish import FramesUnderWay, PublishDetections, PublishStage
 from casa.engine.restarting import Restarting
 from casa.engine.session import PictureStage, SessionResult, rate_of, session_record
 from casa.engine.trails import TrailStore
@@ -207,14 +207,15 @@ class LiveSession:
         nodes = [
             Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
             Node("detect", detect, ("source",), "vision", (Frame,), tolerant=True),
+            Node("publish_detections", PublishDetections(self.bus), ("detect",), "publish", (Detections,)),
             Node("track", TrackStage(config.track), ("detect",), "vision", (Detections,)),
             Node("kinematics", self.kinematics, ("track",), "vision", (Tracks,)),
             Node(
                 "publish",
                 self.publish,
-                ("picture", "detect", "track", "kinematics"),
+                ("picture", "track", "kinematics"),
                 "publish",
-                (Picture, Detections, Tracks, KinematicsTable),
+                (Picture, Tracks, KinematicsTable),
                 completes=True,
             ),
         ]

@@ -49,8 +49,30 @@ class FramesUnderWay:
             return len(self._frames)
 
 
+class PublishDetections:
+    """Publishes detections: a node of its own before the tracker's, so that they precede the end of their frame."""
+
+    def __init__(self, bus: BusServer) -> None:
+        self._bus = bus
+
+    def open(self) -> None:
+        """Nothing to acquire."""
+
+    def process(self, item: Detections) -> Iterable[Detections]:
+        """Publish the detections of a frame."""
+        self._bus.publish(detections_message(item))
+        return ()
+
+    def flush(self) -> Iterable[Detections]:
+        """Nothing is held back."""
+        return ()
+
+    def close(self) -> None:
+        """The bus is the engine's."""
+
+
 class PublishStage:
-    """Publishes pictures, detections, tracks and kinematics; gives each frame's Tracks on once they are published.
+    """Publishes pictures, tracks and kinematics; gives each frame's Tracks on once they are published.
 
     Parameters
     ----------
@@ -86,7 +108,7 @@ class PublishStage:
         """Publish the session's start."""
         self._on_open()
 
-    def process(self, item: Picture | Detections | Tracks | KinematicsTable) -> Iterable[Tracks]:
+    def process(self, item: Picture | Tracks | KinematicsTable) -> Iterable[Tracks]:
         """Publish one item."""
         match item:
             case Tracks():
@@ -95,8 +117,6 @@ class PublishStage:
                     self._trails.add(item)
                 self._show(item)
                 yield item
-            case Detections():
-                self._bus.publish(detections_message(item))
             case KinematicsTable():
                 self._bus.publish(kinematics_message(item), also_event=True)
                 with self._lock:
