@@ -87,10 +87,11 @@ def demo_camera(uri: str = "micromanager:demo", **settings: Any) -> Camera:
     return Camera(uri, {**DEMO, **settings}, stall, unplug, lambda source: None, resize)
 
 
-def simulated(**settings: Any) -> Camera:
+def simulated(microscope: dict[str, Any] | None = None, **settings: Any) -> Camera:
+    # A busy machine is not to overrun its driver here: that is a test of its own.
     return Camera(
         "simulator:sparse",
-        {**SMALL, **settings},
+        {**SMALL, "microscope": {"buffers": 1000, **(microscope or {})}, **settings},
         stall=lambda source, seconds: source.device.stall(seconds),
         unplug=lambda source: source.device.unplug(),
         plug_in=lambda source: source.device.plug_in(),
