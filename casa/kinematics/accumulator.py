@@ -140,7 +140,8 @@ class KinematicsAccumulator:
         if self._calibration is not None:
             scale = (self._calibration.um_per_px_x * self._calibration.um_per_px_y) ** 0.5
         spread = _DRIFT_SPREAD_PX_S if self._calibration is None else _DRIFT_SPREAD_UM_S / scale
-        self._drift.close_epoch(common_velocity(np.concatenate(self._velocities), spread), length_s)
+        rate = common_velocity(np.concatenate(self._velocities), spread, len(self._velocities))
+        self._drift.close_epoch(rate, length_s)
         begun_ns = self._start_ns + round(len(self._jitter) * EPOCH_S * 1e9)
         ends_ns = begun_ns + round((length_s - _STILL_SEEN_S) * 1e9)
         stretches = self._buffers.even_stretches(LONG_STRETCH, SHORT_STRETCH, begun_ns, ends_ns)

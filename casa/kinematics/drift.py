@@ -10,26 +10,31 @@ import numpy as np
 
 from casa.types import FloatArray
 
-#: Fewer cells than this, or a smaller part of the field, moving alike are taken for chance.
+#: Fewer cells than this (one may be missing in a later epoch), or a smaller part of the field, that move alike are
+#: taken for chance.
 _MIN_CELLS = 3
-_MIN_PART = 0.1
+_MIN_PART = 0.15
+#: The drift is known where it was found in at least this part of the time.
+_MIN_KNOWN = 0.5
 
 
-def common_velocity(velocity: FloatArray, bandwidth: float) -> FloatArray | None:
+def common_velocity(velocity: FloatArray, bandwidth: float, n_epochs: int = 1) -> FloatArray | None:
     """The densest point of a cloud of velocities, or None where no point is dense.
 
     Parameters
     ----------
-    velocity : (n, 2) velocities of the tracks of a field over about a second.
+    velocity : (n, 2) velocities of the tracks of a field over about a second each.
     bandwidth : how far immotile cells spread about their common velocity, in the same unit.
+    n_epochs : how many times a track can be among them: one straight swimmer is no crowd, however often measured.
 
     Returns
     -------
-    (2,) mean velocity of the cells within the bandwidth of the densest one, iterated; None where fewer than
-    three cells, or less than a tenth of the field, move alike.
+    (2,) median velocity of the cells within the bandwidth of the densest one, iterated; None where fewer than
+    about three cells, or less than 15 % of the field, move alike.
     """
     n = len(velocity)
-    if n < _MIN_CELLS:
+    fewest = 1 + (_MIN_CELLS - 1) * n_epochs
+    if n < fewest:
         return None
     apart = ((velocity[:, None, :] - velocity[None, :, :]) ** 2).sum(axis=2)
     density = np.exp(-apart / (2 * (bandwidth / 2) ** 2)).sum(axis=1)
@@ -40,7 +45,7 @@ def common_velocity(velocity: FloatArray, bandwidth: float) -> FloatArray | None
         if not near.any():
             return None
         centre = np.median(velocity[near], axis=0)
-    if near.sum() < max(_MIN_CELLS, _MIN_PART * n):
+    if near.sum() < max(fewest, _MIN_PART * n):
         return None
     return centre
 
@@ -55,12 +60,13 @@ class DriftPath:
         self._epoch_s = epoch_s
         self._rates: list[FloatArray] = []
         self._at_start: list[FloatArray] = [np.zeros(2)]
-        self._known_s = 0.0
+        self._known_s = self._all_s = 0.0
         self._known = np.zeros(2)
 
     def close_epoch(self, rate: FloatArray | None, length_s: float | None = None) -> None:
         """Take the velocity (px/s) of the epoch that has passed, None where there was no estimate."""
         length_s = self._epoch_s if length_s is None else length_s
+        self._all_s += length_s
         if rate is not None:
             self._known += rate * length_s
             self._known_s += length_s
@@ -76,7 +82,10 @@ class DriftPath:
 
     @property
     def mean_rate(self) -> tuple[float, float] | None:
-        """Mean velocity over the epochs that had an estimate, px/s."""
-        if self._known_s <= 0:
+        """Mean velocity over the epochs that had an estimate, px/s; None where most had none.
+
+        Swimmers that happen to go one way for a second are no drift: that lasts.
+        """
+        if self._known_s <= 0 or self._known_s < _MIN_KNOWN * self._all_s:
             return None
         return float(self._known[0] / self._known_s), float(self._known[1] / self._known_s)

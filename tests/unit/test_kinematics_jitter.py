@@ -1,5 +1,7 @@
 """Jitter and drift: estimated without being fooled by swimming, and taken out without taking swimming with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from casa.config import KinematicsConfig
 from casa.kinematics import analyse_tracks
 from casa.kinematics.drift import DriftPath, common_velocity
 from casa.kinematics.jitter import Jitter, find_slips, noise_floor_px2, remove_jitter
+from casa.simulate.scene import SceneConfig, simulate
+from casa.simulate.swimmers import ORDINARY_MIX, Mode
 from casa.types import Calibration, KinematicsFlag, TrackTable
 
 RATE = 50.0
@@ -200,3 +204,40 @@ def test_a_drift_that_changes_is_followed():
     at = path.displacement(np.array([0.0, 0.5, 1.0, 1.25, 2.5, 3.5]))
     np.testing.assert_allclose(at, [[0, 0], [1, 0], [2, 0], [2, 1], [2, 6], [2, 10]])
     assert path.mean_rate == pytest.approx((1.0, 2.0))
+
+
+@pytest.mark.parametrize("drift_um_s", [(6.0, -3.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    ("cells", "mix"), [(30, "ordinary"), (80, "ordinary"), (12, "immotile"), (80, "mostly one way")]
+)
+def test_simulated_drift_is_found_at_every_density_and_mix(cells: int, mix: str, drift_um_s: tuple[float, float]):
+    mixes = {
+        "ordinary": ORDINARY_MIX,
+        "immotile": {Mode.IMMOTILE: 1.0},
+        "mostly one way": {Mode.PROGRESSIVE: 0.6, Mode.NON_PROGRESSIVE: 0.15, Mode.IMMOTILE: 0.25},
+    }
+    config = SceneConfig(
+        fps_hz=25.0, n_frames=150, cells_per_frame=cells, mix=mixes[mix], drift_um_s=drift_um_s, dots=0, round_cells=0
+    )
+    scene = simulate(config, 3)
+    if mix == "mostly one way":  # all that progress swim up a stream, say
+        heading = scene.swimmers.heading_rad
+        progress = scene.swimmers.mode == list(Mode).index(Mode.PROGRESSIVE)
+        heading[progress] += 0.4 - heading[progress, :1]
+    table = scene.truth()
+    noise = np.random.default_rng(0).normal(0, 0.5, (2, len(table)))
+    noisy = replace(table, x_measured_px=table.x_measured_px + noise[0], y_measured_px=table.y_measured_px + noise[1])
+    _, summary = analyse_tracks(noisy, None, scene.calibration(), (config.width_px, config.height_px))
+    assert summary.drift_px_s is not None
+    assert np.hypot(*(np.array(summary.drift_px_s) * config.um_per_px - drift_um_s)) < 0.5
+
+
+@pytest.mark.parametrize("cells", [8, 30])
+def test_a_field_of_swimmers_alone_has_no_drift_that_could_be_known(cells: int):
+    for seed in range(3):
+        config = SceneConfig(
+            fps_hz=25.0, n_frames=150, cells_per_frame=cells, mix={Mode.PROGRESSIVE: 1.0}, dots=0, round_cells=0
+        )
+        scene = simulate(config, seed)
+        _, summary = analyse_tracks(scene.truth(), None, scene.calibration())
+        assert summary.drift_px_s is None
