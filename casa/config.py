@@ -139,20 +139,20 @@ class TrackConfig(Section):
     """
 
     models: tuple[Literal["rest", "cv_low", "cv_high", "beat", "circular", "ca", "ct"], ...] = Field(
-        default=("cv_low", "cv_high", "beat", "ca"),
+        default=("cv_low", "cv_high", "beat", "ca", "rest"),
         min_length=1,
         description="motion models of the bank: resting, constant velocity at two noise levels, a beating head, "
         "a circular swimmer, constant acceleration, coordinated turn",
     )
     mode_weights: tuple[Positive, ...] | None = Field(
-        default=None, description="how likely each model is when the mode changes; null: all the same"
+        default=None, description="how likely each model is when the mode changes; null: 0.3 for rest, 1 for others"
     )
     mode_redraw_s: Positive = Field(default=0.7, description="mean time between two changes of mode")
     mode_redraws_s: tuple[Positive, ...] | None = Field(
         default=None, description="the same for each model by itself; null: mode_redraw_s for all"
     )
-    rest_density_px2_s: Positive = Field(default=2.0, description="position noise of rest")
-    rest_speed_sd_px_s: Positive = Field(default=5.0, description="speed (sd per axis) a track takes from rest")
+    rest_density_px2_s: Positive = Field(default=0.5, description="position noise of rest")
+    rest_speed_sd_px_s: Positive = Field(default=2.0, description="speed (sd per axis) a track takes from rest")
     cv_low_density_px2_s3: Positive = Field(default=440.0, description="acceleration noise of cv_low")
     cv_high_density_px2_s3: Positive = Field(default=3.5e5, description="acceleration noise of cv_high")
     beat_density_px2_s3: Positive = Field(default=205.0, description="acceleration noise of the path in beat")
@@ -181,13 +181,16 @@ class TrackConfig(Section):
     )
     size_weight: NonNegative = Field(default=0.7, description="weight in the cost of the squared size mismatch")
     iou_weight: NonNegative = Field(default=0.0, description="weight in the cost of 1 - IoU with the predicted box")
+    heading_weight: NonNegative = Field(
+        default=0.0, description="weight in the cost of 1 - cos of the angle to the way foreseen since last seen"
+    )
     miss_weight: NonNegative = Field(
         default=10.0, description="weight in the cost of the recent share of misses: the track seen more often wins"
     )
     miss_rate_s: Positive = Field(default=0.2, description="time over which that share is taken")
     new_track_miss_rate: Fraction = Field(default=0.36, description="that share for a new track")
     confidence_weight: NonNegative = Field(default=6.0, description="weight in the cost of -ln confidence")
-    cost_limit: Positive = Field(default=30.0, description="a pair that costs more is never matched")
+    cost_limit: Positive = Field(default=29.0, description="a pair that costs more is never matched")
     high_confidence: Fraction = Field(default=0.3, description="detections of the first association stage")
     low_confidence: Fraction = Field(default=0.1, description="detections below it are not looked at")
     new_track_confidence: Fraction = Field(default=0.5, description="detections that can start a track")
@@ -208,7 +211,7 @@ class TrackConfig(Section):
         default=0.29, description="a confirmed track is put out through misses this long at most"
     )
     max_outside_s: NonNegative = Field(
-        default=0.0, description="a track predicted outside the field and missed for longer ends"
+        default=0.1, description="a track predicted outside the field and missed for longer ends"
     )
     predicted_per_age: Positive = Field(
         default=5.0, description="and through misses no longer than this multiple of the time it was seen"

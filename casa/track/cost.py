@@ -60,6 +60,19 @@ def _overlap(x, y, log_w, log_h, other_x, other_y, other_log_w, other_log_h):
 
 
 @kernel
+def _astray(ahead_x, ahead_y, found_x, found_y, variance):
+    """How far off its way a track would have gone: 1 - cos of the angle between the way foreseen and the way found.
+
+    Both are counted from where it was last seen. The shorter the way against its ``variance``, the less it says.
+    """
+    ahead2, found2 = ahead_x * ahead_x + ahead_y * ahead_y, found_x * found_x + found_y * found_y
+    if found2 == 0.0 or ahead2 == 0.0:
+        return 0.0
+    cosine = (ahead_x * found_x + ahead_y * found_y) / np.sqrt(ahead2 * found2)
+    return (1.0 - cosine) * ahead2 / (ahead2 + variance)
+
+
+@kernel
 def _grown(array):
     """The array with twice the room."""
     larger = np.empty(2 * len(array), array.dtype)
@@ -73,7 +86,7 @@ def pair_costs(tracks, mean, covariance, xy, log_size, confidence, by_x, setting
     """Gated pairs of tracks and detections, and what each would cost.
 
     cost = (nu + 2) ln(1 + d²/nu) + spread_weight ln(det S / R²) + size_weight s² + iou_weight (1 - IoU)
-           + miss_weight miss_rate - confidence_weight ln(confidence)
+           + heading_weight astray + miss_weight miss_rate - confidence_weight ln(confidence)
 
     d is the Mahalanobis distance to the predicted centre under S = predicted covariance + R; the first two
     terms are -2 times the log-density of Student's t with nu = ``cost_tail`` degrees of freedom (Lange, Little
@@ -123,6 +136,10 @@ def pair_costs(tracks, mean, covariance, xy, log_size, confidence, by_x, setting
                     xy[j, 0], xy[j, 1], log_size[j, 0], log_size[j, 1],
                 )  # fmt: skip
                 total += c.iou_weight * (1.0 - iou)
+            if c.heading_weight > 0:
+                x, y = tracks[k].last_x, tracks[k].last_y
+                astray = _astray(mean[k, 0] - x, mean[k, 1] - y, xy[j, 0] - x, xy[j, 1] - y, xx + yy)
+                total += c.heading_weight * astray
             if n == len(track):
                 track, detection, cost = _grown(track), _grown(detection), _grown(cost)
             track[n], detection[n], cost[n] = k, j, total

@@ -86,6 +86,11 @@ def motion_models(config: TrackConfig) -> list[MotionModel]:
     return [by_name[name] for name in c.models]
 
 
+def mode_weights(config: TrackConfig) -> tuple[float, ...]:
+    """How likely each model is when the mode is drawn anew: rest less than the others, unless said."""
+    return config.mode_weights or tuple(0.3 if name == "rest" else 1.0 for name in config.models)
+
+
 def model_table(models: Sequence[MotionModel]) -> np.ndarray[Any, Any]:
     """(m,) of `MODEL`."""
     return np.array([astuple(model)[1:] for model in models], MODEL)

@@ -14,7 +14,8 @@ Records = np.ndarray[Any, Any]
 #: track_id: 0 while tentative. match: detection of the current frame, -1 where missed. hits: detections so far;
 #: confidence_sum: of them. born_ns, hit_ns: time of the first and the last one. log_w, log_h: filtered log width and
 #: height, px; size_variance: of either. miss_rate: recent share of missed time. predicted_sd_px: of the predicted
-#: centre, per axis. outside: the predicted centre is outside the field.
+#: centre, per axis. last_x, last_y: where it was last measured, px. outside: the predicted centre
+#: is outside the field.
 TRACK = np.dtype(
     [
         ("track_id", np.int64),
@@ -28,6 +29,8 @@ TRACK = np.dtype(
         ("size_variance", np.float64),
         ("miss_rate", np.float64),
         ("predicted_sd_px", np.float64),
+        ("last_x", np.float64),
+        ("last_y", np.float64),
         ("outside", np.bool_),
     ],
     align=True,
@@ -53,7 +56,7 @@ def with_room(array: Records, rows: int) -> Records:
 
 
 @kernel
-def begin(tracks, first, rows, log_size, confidence, t_ns, settings):
+def begin(tracks, first, rows, xy, log_size, confidence, t_ns, settings):
     """Write tentative tracks from ``tracks[first]`` on, each started by one of the detections ``rows``."""
     c = settings[0]
     for k in range(len(rows)):
@@ -62,3 +65,4 @@ def begin(tracks, first, rows, log_size, confidence, t_ns, settings):
         t.born_ns = t.hit_ns = t_ns
         t.log_w, t.log_h, t.size_variance = log_size[row, 0], log_size[row, 1], c.size_noise**2
         t.miss_rate, t.predicted_sd_px, t.outside = c.new_track_miss_rate, 0.0, False
+        t.last_x, t.last_y = xy[row, 0], xy[row, 1]

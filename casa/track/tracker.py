@@ -17,7 +17,7 @@ from casa.kernels import kernel
 from casa.track.associate import assign
 from casa.track.cost import pair_costs, usable_detections
 from casa.track.imm import ImmBank
-from casa.track.motion import motion_models
+from casa.track.motion import mode_weights, motion_models
 from casa.track.population import TRACK, begin, settings_of, with_room
 from casa.types import BoolArray, Detections, FloatArray, IntArray, Tracks
 
@@ -75,8 +75,8 @@ def _match(tracks, taken, track, detection):
 
 
 @kernel
-def _correct(tracks, log_size, confidence, t_ns, dt, settings):
-    """Filter the sizes of matched tracks, and note who was seen and who was missed."""
+def _correct(tracks, xy, log_size, confidence, t_ns, dt, settings):
+    """Filter the sizes of matched tracks, and note who was seen where and who was missed."""
     c = settings[0]
     keep = np.exp(-dt / c.miss_rate_s)
     for k in range(len(tracks)):
@@ -92,6 +92,7 @@ def _correct(tracks, log_size, confidence, t_ns, dt, settings):
         t.hits += 1
         t.confidence_sum += confidence[t.match]
         t.hit_ns = t_ns
+        t.last_x, t.last_y = xy[t.match, 0], xy[t.match, 1]
 
 
 @kernel
@@ -191,9 +192,8 @@ class Tracker:
     def __init__(self, config: TrackConfig | None = None, frame_size_px: tuple[int, int] | None = None) -> None:
         self.config = config = config or TrackConfig()
         self.counters = TrackerCounters()
-        models = motion_models(config)
         redraw_s = config.mode_redraw_s if config.mode_redraws_s is None else config.mode_redraws_s
-        self._bank = ImmBank(models, config.mode_weights or (1.0,) * len(models), redraw_s)
+        self._bank = ImmBank(motion_models(config), mode_weights(config), redraw_s)
         self._settings = settings_of(config)
         self._classes = np.array(config.classes, np.int64)
         self._field = np.array([-np.inf, -np.inf, np.inf, np.inf])
@@ -228,7 +228,7 @@ class Tracker:
             self._bank.predict(step_s)
             self._associate(usable, taken, step_s)
             self._bank.update(self._tracks["match"], usable.xy, self.config.measurement_sd_px**2)
-            _correct(self._tracks, usable.log_size, usable.confidence, d.t_ns, step_s, self._settings)
+            _correct(self._tracks, usable.xy, usable.log_size, usable.confidence, d.t_ns, step_s, self._settings)
         self._start(taken, usable, d.t_ns)
         self._confirm(usable, d.t_ns)
         ended.append(self._keep(_alive(self._tracks, d.t_ns, self._settings)))
@@ -293,7 +293,7 @@ class Tracker:
             self._bank.append(usable.xy[rows], c.measurement_sd_px**2, c.initial_speed_sd_px_s)
             n = len(self._tracks)
             self._room = with_room(self._room, len(self._bank))
-            begin(self._room, n, rows, usable.log_size, usable.confidence, t_ns, self._settings)
+            begin(self._room, n, rows, usable.xy, usable.log_size, usable.confidence, t_ns, self._settings)
             self._tracks = self._room[: len(self._bank)]
 
     def _confirm(self, usable: _Usable, t_ns: int) -> None:

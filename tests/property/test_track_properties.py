@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from casa.errors import InputError
 from casa.track import Tracker
 from casa.types import Detections, Tracks
 
@@ -131,3 +133,73 @@ def test_numbers_stay_finite_in_a_storm_of_false_alarms(seed: int, dt_s: float):
         )
         assert np.isfinite(out.xyxy).all()
         assert np.isfinite(out.velocity_px_s).all()
+
+
+BAD = [np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, 1e-30]
+
+
+@FEW
+@given(SEEDS, st.booleans())
+def test_bad_boxes_are_counted_one_by_one_and_change_nothing(seed: int, sized: bool):
+    rng = np.random.default_rng(seed)
+    size = (200, 200) if sized else None
+    clean, dirty = Tracker(frame_size_px=size), Tracker(frame_size_px=size)
+    n_bad = 0
+    for d in scene(seed):
+        k = int(rng.integers(0, 6))
+        bad = rng.uniform(0, 200, (k, 4)).astype(np.float32)
+        bad[np.arange(k), rng.integers(0, 4, k)] = np.array([np.nan, np.inf, -np.inf], np.float32)[
+            rng.integers(0, 3, k)
+        ]
+        n_bad += k
+        order = rng.permutation(len(d) + k)
+        mixed = Detections(
+            frame=d.frame,
+            t_ns=d.t_ns,
+            xyxy=np.concatenate([d.xyxy, bad])[order],
+            confidence=np.concatenate([d.confidence, rng.random(k).astype(np.float32)])[order],
+            class_id=np.zeros(len(order), np.int64),
+        )
+        one, other = clean.update(d), dirty.update(mixed)
+        np.testing.assert_array_equal(one.track_id, other.track_id)
+        np.testing.assert_allclose(one.xyxy, other.xyxy, atol=1e-3)
+    assert dirty.counters.bad_boxes == n_bad
+    assert dirty.counters.boxes_outside == clean.counters.boxes_outside
+
+
+@FEW
+@given(SEEDS)
+def test_any_numbers_at_all_give_finite_tracks_or_none(seed: int):
+    rng = np.random.default_rng(seed)
+    tracker = Tracker()
+    for k in range(12):
+        n = int(rng.integers(0, 12))
+        xyxy = rng.uniform(-300, 300, (n, 4))
+        odd = rng.random((n, 4)) < 0.15
+        xyxy[odd] = rng.choice(BAD, int(odd.sum()))
+        confidence = np.where(rng.random(n) < 0.2, rng.choice([np.nan, -1.0, 2.0, np.inf], n), rng.random(n))
+        with np.errstate(over="ignore"):
+            boxes = xyxy.astype(np.float32)
+        out = tracker.update(Detections(k, k * 20_000_000, boxes, confidence.astype(np.float32), np.zeros(n, np.int64)))
+        assert np.isfinite(out.velocity_px_s).all()
+        assert not np.isnan(out.xyxy).any()
+        assert len(set(out.track_id.tolist())) == len(out)
+
+
+@FEW
+@given(SEEDS, st.lists(st.integers(0, 24), min_size=1, max_size=8))
+def test_frames_out_of_order_are_refused_and_leave_no_trace(seed: int, repeated: list[int]):
+    pictures = scene(seed)
+    clean, disturbed = Tracker(), Tracker()
+    refused = 0
+    for k, d in enumerate(pictures):
+        one, other = clean.update(d), disturbed.update(d)
+        np.testing.assert_array_equal(one.track_id, other.track_id)
+        np.testing.assert_array_equal(one.xyxy, other.xyxy)
+        if k in repeated:
+            for late in {k, max(k - 3, 0)}:
+                with pytest.raises(InputError, match="is not later than the last frame's"):
+                    disturbed.update(pictures[late])
+                refused += 1
+    assert disturbed.counters.refused_frames == refused
+    assert disturbed.counters.frames == clean.counters.frames == len(pictures)

@@ -199,15 +199,112 @@ def test_two_cells_that_cross_keep_their_ids():
     assert by_height[1] == by_height[0][::-1]
 
 
-def test_five_thousand_detections_in_a_frame_take_no_seconds():
+@pytest.mark.parametrize("field_px", [(640, 480), (4000, 3000)])
+def test_five_thousand_detections_in_a_frame_take_no_seconds(field_px: tuple[int, int]):
     import time
 
     rng = np.random.default_rng(0)
     tracker = Tracker()
-    start = time.thread_time()
-    for k in range(3):
-        tracker.update(detections(k, k / 50, rng.uniform(0, 1, (5000, 2)) * [640, 480]))
-    assert time.thread_time() - start < 4.0
+    swim(tracker, range(4))  # compiled by then
+    xy = rng.uniform(0, 1, (5000, 2)) * field_px
+    start_s = time.thread_time()
+    for k in range(4, 8):
+        xy += rng.normal(0, 1, xy.shape)
+        out = tracker.update(detections(k, k / 50, xy))
+    assert time.thread_time() - start_s < 4.0
+    assert len(out) > 2000
+
+
+def test_a_track_that_leaves_the_field_is_not_put_out_beyond_its_edge():
+    inside, unknown = Tracker(frame_size_px=(200, 200)), Tracker()
+    shown = []
+    for tracker in (inside, unknown):
+        rows = []
+        for k in range(60):
+            x = 100 + 150 * k / 50
+            found = detections(k, k / 50, [x, 100]) if x < 200 else Detections.empty(k, round(k / 50 * 1e9))
+            rows.append(tracker.update(found))
+        beyond = [t.frame for t in rows if len(t) and (t.xyxy[0, 0] + t.xyxy[0, 2]) / 2 > 200]
+        shown.append(len(beyond))
+        ended = [t.frame for t in rows if len(t.ended_ids)]
+        if tracker is inside:
+            assert 34 <= ended[0] <= 42
+            assert len(inside) == 0
+    assert shown[0] == 0
+    assert shown[1] > 5
+
+
+def test_a_head_born_at_the_border_is_a_track():
+    tracker = Tracker(frame_size_px=(200, 200))
+    out = [tracker.update(detections(k, k / 50, [198 - 2 * k, 3])) for k in range(10)]
+    assert [len(t) for t in out] == [0] + [1] * 9
+
+
+def test_boxes_outside_the_field_are_counted_and_left_out():
+    tracker = Tracker(frame_size_px=(640, 480))
+    for k in range(4):
+        out = tracker.update(detections(k, k / 50, [[-5.0, 100], [100, 481], [1e6, 100], [100, 100], [0, 480]]))
+    assert len(out) == 2
+    assert tracker.counters.boxes_outside == 12
+    assert tracker.counters.bad_boxes == 0
+
+
+def test_gaps_in_frame_numbers_are_counted_and_time_decides():
+    tracker = Tracker()
+    for k in range(20):
+        out = tracker.update(detections(3 * k, k / 50, [100 + 2 * k, 100]))
+    assert tracker.counters.missing_frames == 38
+    assert tracker.counters.misnumbered_frames == 0
+    np.testing.assert_allclose(out.velocity_px_s, [[100, 0]], atol=5.0)
+
+
+def test_frame_numbers_that_repeat_while_time_goes_on_are_counted():
+    tracker = Tracker()
+    for k in range(10):
+        out = tracker.update(detections([0, 1, 2, 2, 3, 1, 2, 3, 4, 5][k], k / 50, [100 + 2 * k, 100]))
+    assert tracker.counters.misnumbered_frames == 2
+    assert out.track_id.tolist() == [1]
+
+
+def test_the_two_fields_of_a_frame_are_two_pictures():
+    tracker = Tracker()
+    for k in range(10):
+        found = detections(k // 2, k / 50, [100 + 2 * k, 100])
+        out = tracker.update(Detections(found.frame, found.t_ns, found.xyxy, found.confidence, found.class_id, k % 2))
+    assert out.track_id.tolist() == [1]
+    assert (tracker.counters.misnumbered_frames, tracker.counters.missing_frames) == (0, 0)
+
+
+@pytest.mark.parametrize("fps_hz", [10.0, 25.0, 50.0, 100.0, 250.0, 500.0])
+def test_identities_hold_from_10_to_500_frames_a_second(fps_hz: float):
+    # ten swimmers on circles and lines of their own, 60 px apart, seen with jitter and some misses for three seconds
+    rng = np.random.default_rng(7)
+    n = 10
+    speed, rate = rng.uniform(40, 110, n), rng.uniform(0.5, 2.5, n) * rng.choice([-1, 1], n)
+    origin, phase = 60 + 120 * np.stack([np.arange(n) % 4, np.arange(n) // 4], 1), rng.uniform(0, 2 * np.pi, n)
+    tracker = Tracker()
+    ids: list[set[int]] = [set() for _ in range(n)]
+    covered = total = 0
+    for k in range(round(3 * fps_hz)):
+        t = k / fps_hz
+        radius = (np.minimum(speed / np.abs(rate), 25.0))[:, None]
+        angle = rate * t + phase
+        xy = origin + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
+        seen = rng.random(n) > 0.05
+        out = tracker.update(detections(k, t, xy[seen] + rng.normal(0, 1.0, (int(seen.sum()), 2))))
+        if t < 0.5:
+            continue
+        centre = (out.xyxy[:, :2] + out.xyxy[:, 2:]) / 2
+        for i in range(n):
+            total += 1
+            apart = np.hypot(*(centre - xy[i]).T)
+            if len(apart) and apart.min() < 8:
+                covered += 1
+                ids[i].add(int(out.track_id[apart.argmin()]))
+    assert [len(of_one) for of_one in ids] == [1] * n
+    assert len(set.union(*ids)) == n
+    assert covered >= 0.97 * total
+    assert tracker.counters.tracks == n
 
 
 @pytest.mark.parametrize("scale_px", [1.0, 30.0, 300.0])
