@@ -40,7 +40,9 @@ def replay(
     serial: Annotated[bool, typer.Option("--serial", help="One thread, for debugging.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object; its latencies include queueing.")
+    ] = False,
 ) -> None:
     """Analyse a recorded video: detect, track and measure every sperm; write a recording and a report."""
     from casa.cli.found import chosen_weights
