@@ -64,6 +64,11 @@ def pid_of(endpoint: str, name: str) -> int:
     return next((p.pid for p in found.metrics.processes if p.name == name), 0) if found is not None else 0
 
 
+def events_of(endpoint: str) -> list[str]:
+    found = status(endpoint)
+    return [event.kind for event in found.events] if found is not None else []
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
     try:
@@ -115,7 +120,8 @@ def test_a_live_session_with_all_that_can_befall_it(tmp_path: Path, slow_camera:
             assert top["viewers"] == 1
             recorder = pid_of(endpoint, "recorder")
             os.kill(recorder, signal.SIGKILL)
-            until(lambda: pid_of(endpoint, "recorder") not in (0, recorder))
+            until(lambda: "recorder_back" in events_of(endpoint))
+            assert pid_of(endpoint, "recorder") not in (0, recorder)
             with Subscriber(endpoint) as subscriber:
                 view = None
                 deadline = time.monotonic() + 20
