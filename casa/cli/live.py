@@ -57,8 +57,6 @@ def live(
     from casa.cli.output import print_json, refuse_existing
     from casa.cli.replay import result_json
     from casa.config import load_config
-    from casa.engine.live import LiveOptions
-    from casa.engine.live import live as run
     from casa.errors import InputError
     from casa.sources import open_live_source
 
@@ -82,17 +80,22 @@ def live(
         refuse_existing(output, force)
     if page is not None:
         refuse_existing(page, force)
+    where = Endpoint.parse(endpoint)
+    profile = load_profile(calibration) if calibration else None
+
+    from casa.engine.live import LiveOptions
+    from casa.engine.live import live as run
+
     options = LiveOptions(
         output=output,
         force=force,
-        endpoint=Endpoint.parse(endpoint),
+        endpoint=where,
         keys=keys,
         duration_s=duration,
         view=view,
         wait=wait,
         command=" ".join(sys.argv[1:]),
     )
-    profile = load_profile(calibration) if calibration else None
     abort = threading.Event()
     with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
         result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)

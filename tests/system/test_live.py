@@ -18,9 +18,10 @@ from running import casa, start_casa
 from casa.bus import messages as m
 from casa.bus.address import Endpoint
 from casa.bus.subscriber import ControlClient, Subscriber
+from casa.cli.main import app
 from casa.config import CameraConfig, load_config
 from casa.engine.live import LiveOptions, live
-from casa.errors import CasaError
+from casa.errors import CasaError, InputError
 from casa.record import Recording
 from casa.sources import open_live_source
 from casa.types import FrameAccount
@@ -246,16 +247,35 @@ def test_a_camera_that_changes_size_stops_the_session_loudly_and_the_recording_s
     ("arguments", "why"),
     [
         (("--endpoint", "tcp://0.0.0.0:5999"), "needs keys"),
+        (("--endpoint", "udp://x"), "expected a name"),
         (("--source", "nothing"), "no such camera"),
         (("--segment", "10min"), "need a recording"),
         (("-o", "x.h5", "--segment", "soon"), "expected a length of time"),
         (("-o", "x.h5", "--video", "gif"), "video"),
+        (("-o", "missing/x.h5"), "does not exist"),
         (("--duration", "0"), "above 0"),
+        (("--keys", "nowhere", "--endpoint", "tcp://0.0.0.0:5999"), "no such key"),
     ],
 )
-def test_a_wrong_call_is_one_line(tmp_path: Path, arguments, why):
-    done = casa("live", *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert why in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_a_wrong_call_is_told_before_anything_is_started(tmp_path: Path, monkeypatch, arguments, why):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=why):
+        app(["live", *arguments], standalone_mode=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_call_is_one_line_and_its_exit_code_is_2(tmp_path: Path):
+    done = casa("live", "--duration", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "casa: --duration 0: expected a number of seconds above 0\n"
+
+
+def test_keys_are_made_once_and_secret(tmp_path: Path, capsys):
+    app(["keys", str(tmp_path / "keys"), "--client", "viewer"], standalone_mode=False)
+    made = sorted(path.name for path in (tmp_path / "keys").iterdir())
+    assert made == ["engine.key", "engine.key_secret", "viewer.key", "viewer.key_secret"]
+    before = (tmp_path / "keys" / "engine.key").read_text()
+    assert "engine.key_secret" in capsys.readouterr().out
+    app(["keys", str(tmp_path / "keys"), "--client", "viewer"], standalone_mode=False)
+    assert "all keys are there already" in capsys.readouterr().out
+    assert (tmp_path / "keys" / "engine.key").read_text() == before
