@@ -57,8 +57,7 @@ def _serve(uri: str, config_json: str, send: Any) -> None:
     except (CasaError, OSError, ValueError) as error:
         send(ERROR, " ".join(str(error).split()).encode())
         return
-    info = pictures.info
-    send(OPENED, json.dumps({"width_px": info.width_px, "height_px": info.height_px}).encode())
+    send(OPENED, json.dumps({"interlaced": pictures.interlaced}).encode())
     hashing = False
     for line in sys.stdin:
         frame, field = (int(part) for part in line.split())

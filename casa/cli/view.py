@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -83,18 +83,21 @@ def open_feed(name: str, *, video: str | None, who: str, keys: Path | None) -> F
     return BusFeed(name or None, load_client_keys(keys) if keys else None)
 
 
-def find_video(session: Session, told: str | None) -> VideoChoice | None:
-    """Where a recording's pictures are: as told, where the analysis found them, or beside the recording."""
-    from casa.viewer.recording_feed import VideoChoice, picture_command
+def find_video(session: Session, told: str | None) -> VideoChoice:
+    """Where a recording's pictures are: as told, kept by the session, where the analysis found them, or beside it."""
+    from casa.viewer.recording_feed import VideoChoice, kept_pictures, source_pictures
 
     base = (sys.executable, "-m", "casa.cli.pictures")
-    config: dict[str, Any] = dict((session.session.get("config") or {}).get("source") or {})
     if told is not None:
-        return VideoChoice(picture_command(base, told, config))
+        return source_pictures(base, told, session)
+    if session.is_live:
+        if session.video_files:
+            return kept_pictures(base, session)
+        return VideoChoice(note="This live session kept no video (casa live --video keeps one).")
     uri = session.source.uri
     if uri.partition(":")[0] == "simulator":
-        return VideoChoice(picture_command(base, uri, config))
+        return source_pictures(base, uri, session)
     for path in (Path(uri), session.path.parent / uri, session.path.parent / Path(uri).name):
         if path.exists():
-            return VideoChoice(picture_command(base, str(path), config))
-    return None
+            return source_pictures(base, str(path), session)
+    return VideoChoice(note="The video of this recording was not found: give it with --video.")

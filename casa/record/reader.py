@@ -199,6 +199,15 @@ class Recording:
             return {name: column.astype(np.int64) for name, column in self._columns("video").items()}
 
     @property
+    def video_files(self) -> dict[int, Path]:
+        """The files of ``video`` by part, beside the recording; empty where no video was kept."""
+        with self._reading("video"):
+            kept = self._json("video") if "video" in self._file.attrs else None
+            return {
+                int(part): self.path.parent / Path(name).name for part, name in (kept or {"files": {}})["files"].items()
+            }
+
+    @property
     def n_pictures(self) -> int:
         """How many pictures are kept."""
         with self._reading("pictures"):

@@ -7,6 +7,7 @@ timestamps are missing or repeat, the video is decoded from its beginning and co
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,10 @@ from casa.errors import InputError
 from casa.sources.container import open_container
 from casa.sources.decode import Lost, decode, frame_ticks
 from casa.sources.interlace import separate_fields
-from casa.types import MissingFrame, SourceInfo
+from casa.types import MissingFrame
 
+#: Begins the address of a video in parts: ``parts:{"1": "run.mkv"}``.
+PARTS = "parts:"
 #: Decoded frames kept around the last one asked for, in bytes.
 KEPT_BYTES = 96 * 2**20
 #: A frame further ahead than this is sought, a nearer one is decoded up to.
@@ -33,7 +36,7 @@ FAR_FRAMES = 48
 class Pictures(Protocol):
     """Pictures by number: ``get`` gives (h, w) or (h, w, 3) uint8 or uint16, or one line on why there is none."""
 
-    info: SourceInfo
+    interlaced: bool
 
     def get(self, frame: int, field: int) -> NDArray[Any] | str:
         """The picture of a frame, and of its field where they are separated."""
@@ -45,19 +48,31 @@ def open_pictures(uri: str, config: SourceConfig) -> Pictures:
 
     Parameters
     ----------
-    uri, config : as they were for the analysis, so that frames and fields have the same numbers.
+    uri, config : as they were for the analysis, so that frames and fields have the same numbers. PARTS and a JSON
+        object of video files by number stands for the video of a live session: there ``field`` is the file's number.
 
     Raises
     ------
     InputError : as `casa.sources.open_source`.
     """
+    if uri.startswith(PARTS):
+        return _PartsPictures({int(part): Path(name) for part, name in json.loads(uri.removeprefix(PARTS)).items()})
     if uri == "simulator" or uri.startswith("simulator:"):
         return _SimulatorPictures(uri, config)
     if Path(uri).is_dir():
         return _FolderPictures(Path(uri), config)
     if not Path(uri).exists():
         raise InputError(f"{uri}: no such file")
-    return _VideoPictures(Path(uri), config)
+    return _of_video(Path(uri), config)
+
+
+def _of_video(path: Path, config: SourceConfig) -> _VideoPictures:
+    from casa.sources.video import VideoSource
+
+    # one pass is enough: a looped recording shows the same frames again
+    source = VideoSource(path, config.model_copy(update={"loop": 1, "max_frames": None}))
+    separate = source._bottom_first if source._separate else None
+    return _VideoPictures(path, source._strict, source._reordered, separate, source.info.interlaced)
 
 
 class _SimulatorPictures:
@@ -65,13 +80,13 @@ class _SimulatorPictures:
         from casa.sources.simulator import SimulatorSource
 
         source = SimulatorSource(uri, config)
-        self.info, self._scene = source.info, source.scene
+        self.interlaced, self._scene = source.info.interlaced, source.scene
 
     def get(self, frame: int, field: int) -> NDArray[Any] | str:
         item = self._scene.frame(frame % len(self._scene))
         if isinstance(item, MissingFrame):
             return item.reason
-        if self.info.interlaced:
+        if self.interlaced:
             return separate_fields(item.image, bottom_first=False)[field]
         return item.image
 
@@ -80,7 +95,8 @@ class _FolderPictures:
     def __init__(self, folder: Path, config: SourceConfig) -> None:
         from casa.sources.images import SUFFIXES, ImageFolderSource, natural_key
 
-        self.info = ImageFolderSource(folder, config).info
+        ImageFolderSource(folder, config)  # says what is wrong with it
+        self.interlaced = False
         files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
         self._files = sorted(files, key=lambda path: (natural_key(path.name), path.name))
 
@@ -90,15 +106,32 @@ class _FolderPictures:
         return read_picture(self._files[frame % len(self._files)])
 
 
-class _VideoPictures:
-    def __init__(self, path: Path, config: SourceConfig) -> None:
-        from casa.sources.video import VideoSource
+class _PartsPictures:
+    def __init__(self, files: dict[int, Path]) -> None:
+        self._files = files
+        self._open: dict[int, _VideoPictures] = {}
+        self.interlaced = False
+        self._part(min(files))
 
-        # one pass is enough: a looped recording shows the same frames again
-        source = VideoSource(path, config.model_copy(update={"loop": 1, "max_frames": None}))
-        self.info = source.info
-        self._path, self._strict, self._reordered = path, source._strict, source._reordered
-        self._separate, self._bottom_first = source._separate, source._bottom_first
+    def _part(self, number: int) -> _VideoPictures:
+        if number not in self._files or not self._files[number].exists():
+            raise InputError(f"{self._files.get(number, number)}: this part of the video is missing")
+        if number not in self._open:
+            self._open = {number: _VideoPictures(self._files[number], True, False, None)}
+        return self._open[number]
+
+    def get(self, frame: int, field: int) -> NDArray[Any] | str:
+        return self._part(field).get(frame, 0)
+
+
+class _VideoPictures:
+    """A video file; ``separate`` is whether the bottom field comes first, None where fields are not parted."""
+
+    def __init__(
+        self, path: Path, strict: bool, reordered: bool, separate: bool | None, interlaced: bool = False
+    ) -> None:
+        self.interlaced = interlaced
+        self._path, self._strict, self._reordered, self._separate = path, strict, reordered, separate
         ticks = frame_ticks(path, self._reordered)
         self._n = len(ticks)
         known = [tick for tick in ticks if tick is not None]
@@ -116,7 +149,7 @@ class _VideoPictures:
             picture = self._find(number)
         if isinstance(picture, Lost):
             return picture.reason
-        return separate_fields(picture, self._bottom_first)[field] if self._separate else picture
+        return picture if self._separate is None else separate_fields(picture, self._separate)[field]
 
     def _find(self, number: int) -> NDArray[Any] | Lost:
         if self._reader is None or not self._next <= number < self._next + FAR_FRAMES:

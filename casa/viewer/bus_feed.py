@@ -63,7 +63,8 @@ class BusFeed:
 
     def __init__(self, endpoint: str | None, keys: Keys | None = None) -> None:
         self.endpoint = Endpoint.parse(endpoint)
-        self.name, self._keys = str(self.endpoint), keys
+        self.name = self.endpoint.folder.name if self.endpoint.folder else str(self.endpoint)
+        self._keys = keys
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._taken = threading.Event()
@@ -76,6 +77,7 @@ class BusFeed:
         self._start_ns: int | None = None
         self._made = 0
         self._ended: bus.SessionEnd | None = None
+        self._ended_at = 0.0
         self._heard = False
         self._silent_s = 0.0
         self._begun = time.monotonic()
@@ -142,7 +144,9 @@ class BusFeed:
                     waiting = (request, now)
 
     def _take_view(self, m: bus.View) -> None:
-        self._heard, self._ended = True, None
+        self._heard = True
+        if self._ended is not None and time.monotonic() - self._ended_at > 1.0:  # earlier ones were under way
+            self._ended = None
         if self._start_ns is None or m.t_ns < self._start_ns:
             self._start_ns = m.t_ns
         image = self._to_eight_bits(m.image.numpy(), m.white_level)
@@ -211,7 +215,7 @@ class BusFeed:
         elif isinstance(message, bus.Metrics):
             self._metrics = message
         elif isinstance(message, bus.SessionEnd):
-            self._ended = message
+            self._ended, self._ended_at = message, time.monotonic()
         elif isinstance(message, bus.SessionEvent):
             self._news.append((message.text or message.kind.replace("_", " "), message.level != "info"))
         elif isinstance(message, bus.KinematicsMessage):
@@ -252,7 +256,7 @@ class BusFeed:
         metrics = self._metrics
         if metrics is None:
             return ""
-        late = f", {metrics.latency_p99_ms:.0f} ms late" if metrics.latency_p99_ms is not None else ""
+        late = f", {metrics.latency_p50_ms:.0f} ms late" if metrics.latency_p50_ms is not None else ""
         return f"{metrics.processed_fps:.0f} of {metrics.captured_fps:.0f} frames/s analysed{late}"
 
     def condition(self) -> Condition:
@@ -271,18 +275,18 @@ class BusFeed:
             return Condition(
                 FeedState.WAITING,
                 "Connection lost",
-                f"Nothing has come from {self.name} for {self._silent_s:.0f} s. What is behind this was the last "
+                f"Nothing has come from {self.endpoint} for {self._silent_s:.0f} s. What is behind this was the last "
                 "picture. The viewer goes on by itself when the session is there again.",
             )
         if self._view is None:
             waited_s = time.monotonic() - self._begun
             if waited_s < 1.0:
-                return Condition(FeedState.LOADING, "Connecting", self.name)
+                return Condition(FeedState.LOADING, "Connecting", str(self.endpoint))
             what = "waits for its first frame" if self._heard else "is not there (yet)"
             return Condition(
                 FeedState.WAITING,
                 "Waiting for a session",
-                f"The session at {self.name} {what}. casa live starts one; it is shown as soon as it runs.",
+                f"The session at {self.endpoint} {what}. casa live starts one; it is shown as soon as it runs.",
             )
         return Condition(FeedState.READY)
 
@@ -315,6 +319,9 @@ class BusFeed:
             shade=shade,
             unit="µm/s" if self._um_per_px else "px/s",
             calibration=self._calibration or self._scale_only(),
+            note=""
+            if self._summary is None
+            else "Motility so far is of tracks that have ended: fast sperm leave first.",
             captured=account.captured if account else 0,
             lost=account.dropped + account.failed if account else 0,
         )
@@ -416,7 +423,11 @@ class BusFeed:
         """Where this comes from, ready for JSON."""
         calibration = self._calibration
         recording = self._metrics.recording if self._metrics is not None else None
-        return {"endpoint": self.name, "recording": recording, "calibration": calibration.name if calibration else None}
+        return {
+            "endpoint": str(self.endpoint),
+            "recording": recording,
+            "calibration": calibration.name if calibration else None,
+        }
 
     def close(self) -> None:
         """Disconnect."""

@@ -70,6 +70,7 @@ class Canvas(QtWidgets.QWidget):
         self._pressed: QPointF | None = None
         self._dragged = False
         self._labels: dict[Any, QtGui.QPixmap] = {}
+        self._places: dict[int, int] = {}
         self._stale_since: float | None = None
         self._lines, self._rects = PrimitiveArray(QLineF, 4), PrimitiveArray(QRectF, 4)
         self._pens = {
@@ -275,18 +276,13 @@ class Canvas(QtWidgets.QWidget):
             self._paint_chosen(painter, QRectF(*box[row, :2].tolist(), *(box[row, 2:] - box[row, :2]).tolist()),
                                SHADES[shade[row]], int(view.track_id[row]))  # fmt: skip
         if self.show_ids:
-            width = self._size[0] * s + origin[0]
-            for row, (left, top, right, _) in enumerate(box.tolist()):
-                letter = SHADES[shade[row]]
-                words = f"{view.track_id[row]}" + (f" {letter}" if letter in "abcd" else "")
-                label = self._label(words, letter, bool(chosen[row]), ratio)
-                wide = label.width() / label.devicePixelRatio()
-                x = right + 1 if right + 1 + wide < width else left - wide - 1
-                painter.drawPixmap(QPointF(round(x), round(max(top - 5, origin[1] - 2))), label)
+            self._paint_labels(
+                painter, view, box, shade, chosen, (*origin, self._size[0] * s, self._size[1] * s), ratio
+            )
 
     def _paint_trails(self, painter: QtGui.QPainter, view: View, lines: NDArray[Any]) -> None:
-        self._draw_lines(painter, lines, self._casing)
         band = np.minimum((view.trail_age * _AGES).astype(np.int64), _AGES - 1)
+        self._draw_lines(painter, lines[band == 0], self._casing)
         shade = view.trail_shade if self.show_grades else np.full_like(view.trail_shade, palette.UNGRADED)
         group = shade.astype(np.int64) * _AGES + (_AGES - 1 - band)
         for number in np.unique(group).tolist():
@@ -342,6 +338,44 @@ class Canvas(QtWidgets.QWidget):
         painter.drawRoundedRect(around, 4, 4)
         painter.setPen(self._pen(SHADE_COLOURS[shade], 1.6))
         painter.drawRect(box)
+
+    def _paint_labels(
+        self,
+        painter: QtGui.QPainter,
+        view: View,
+        box: NDArray[Any],
+        shade: NDArray[np.uint8],
+        chosen: NDArray[np.bool_],
+        field: tuple[float, float, float, float],
+        ratio: float,
+    ) -> None:
+        """Each number beside its box, at the corner it had before unless another number is there now."""
+        x0, y0, wide, tall = field
+        taken = np.empty((len(box), 4))
+        places: dict[int, int] = {}
+        for row, (left, top, right, bottom) in enumerate(box.tolist()):
+            letter, track = SHADES[shade[row]], int(view.track_id[row])
+            words = f"{track} {letter}" if letter in "abcd" else str(track)
+            label = self._label(words, letter, bool(chosen[row]), ratio)
+            w, h = label.width() / ratio, label.height() / ratio
+            corners = ((right + 1, top - 5), (right + 1, bottom - h + 5), (left - w - 1, top - 5),
+                       (left - w - 1, bottom - h + 5))  # fmt: skip
+            before = self._places.get(track, 0)
+            place = before
+            for turn in range(len(corners)):
+                at = (before + turn) % len(corners)
+                x, y = corners[at]
+                clash = (taken[:row, 0] < x + w - 3) & (taken[:row, 2] > x + 3)
+                clash &= (taken[:row, 1] < y + h - 5) & (taken[:row, 3] > y + 5)
+                if x0 <= x <= x0 + wide - w and not clash.any():
+                    place = at
+                    break
+            x, y = corners[place]
+            x, y = min(max(x, x0), x0 + wide - w), min(max(y, y0 - 2), y0 + tall - h + 2)
+            taken[row] = x, y, x + w, y + h
+            places[track] = place
+            painter.drawPixmap(QPointF(round(x), round(y)), label)
+        self._places = places
 
     def _label(self, words: str, shade: str, strong: bool, ratio: float) -> QtGui.QPixmap:
         key = (words, shade, strong, ratio)

@@ -58,13 +58,13 @@ KEYS = (
     Key("mark", ("M",), "Keep", "mark this moment, or remove its mark"),
     Key("mark_note", ("Shift+M",), "Keep", "mark it with a note"),
     Key("snapshot", ("S",), "Keep", "save the picture and what is shown"),
-    Key("second", ("Ctrl+N",), "Correct", "choose a second sperm, the next nearest (or Ctrl+click)", True),
+    Key("second", ("Ctrl+N",), "Correct", "choose a second one nearby (Ctrl+click)", True),
     Key("join", ("Ctrl+J",), "Correct", "join it with the chosen one", True),
     Key("split", ("Ctrl+T",), "Correct", "split the sperm's track here", True),
     Key("debris", ("Ctrl+D",), "Correct", "this is debris", True),
     Key("delete", ("Delete",), "Correct", "this is nothing: delete the track", True),
     Key("undo", ("Ctrl+Z",), "Correct", "undo the last correction", True),
-    Key("redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "Correct", "do it again", True),
+    Key("redo", ("Ctrl+Y", "Ctrl+Shift+Z"), "Correct", "do it again", True),
     Key("original", ("O",), "Correct", "tracks as recorded, or as corrected", True),
     Key("open", ("Ctrl+O",), "Window", "open a recording"),
     Key("full_screen", ("F11",), "Window", "full screen"),
@@ -108,7 +108,7 @@ class KeysOverlay(QtWidgets.QWidget):
         groups = list(dict.fromkeys(key.group for key in shown))
         columns: list[list[str]] = [[], [], []]
         for group in groups:
-            at = {"Play": 0, "Sperm": 1, "Keep": 1, "Picture": 2, "Correct": 1, "Window": 0}[group]
+            at = {"Play": 0, "Sperm": 1, "Keep": 2, "Picture": 2, "Correct": 1, "Window": 0}[group]
             columns[at].append(group)
         row, head = 23, 34
         heights = [sum(head + row * sum(k.group == g for k in shown) + 10 for g in column) for column in columns]
@@ -134,13 +134,15 @@ class KeysOverlay(QtWidgets.QWidget):
                     painter.setPen(QtGui.QColor(palette.TEXT))
                     painter.setFont(strong)
                     words = "  ".join(shown_key(k) for k in key.keys)
-                    painter.drawText(QRectF(x, y, 118, row), left_middle, words)
+                    if painter.fontMetrics().horizontalAdvance(words) > 106:
+                        words = shown_key(key.keys[0])
+                    painter.drawText(QRectF(x, y, 110, row), left_middle, words)
                     painter.setFont(font)
                     painter.setPen(QtGui.QColor(palette.SOFT))
                     text = painter.fontMetrics().elidedText(
-                        key.words, Qt.TextElideMode.ElideRight, int(column_wide - 128)
+                        key.words, Qt.TextElideMode.ElideRight, int(column_wide - 118)
                     )
-                    painter.drawText(QRectF(x + 122, y, column_wide - 126, row), left_middle, text)
+                    painter.drawText(QRectF(x + 112, y, column_wide - 116, row), left_middle, text)
                     y += row
                 y += 14
         painter.setPen(QtGui.QColor(palette.FAINT))

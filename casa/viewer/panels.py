@@ -52,7 +52,7 @@ class FieldPanel(QtWidgets.QWidget):
         super().__init__()
         self.setObjectName("panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-        self.setMinimumHeight(306)
+        self.setMinimumHeight(296)
         self.speed = "vcl"
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(14, 10, 14, 8)
@@ -130,7 +130,7 @@ class FieldPanel(QtWidgets.QWidget):
 
     def _reason(self, figures: FieldFigures) -> str:
         if figures.note:
-            return f"{figures.note} …"
+            return figures.note
         if figures.calibration is None:
             return "Not calibrated: speeds are in px/s, motility and concentration cannot be known."
         if figures.calibration.chamber_depth_um is None:
@@ -211,7 +211,7 @@ class SpermPanel(QtWidgets.QScrollArea):
         middle.setSpacing(10)
         self._path = PathPlot()
         self._path.setMinimumWidth(140)
-        self._path.setFixedHeight(170)
+        self._path.setFixedHeight(154)
         middle.addWidget(self._path, 5)
         grid = QtWidgets.QGridLayout()
         grid.setHorizontalSpacing(8)
@@ -229,7 +229,9 @@ class SpermPanel(QtWidgets.QScrollArea):
         self._flags = label("", "warn")
         self._flags.setWordWrap(True)
         column.addWidget(self._flags)
-        pair = QtWidgets.QHBoxLayout()
+        self._networks = QtWidgets.QWidget()
+        pair = QtWidgets.QHBoxLayout(self._networks)
+        pair.setContentsMargins(0, 0, 0, 0)
         pair.setSpacing(10)
         self._grades, self._head = GradeBars(), HeadPicture()
         for name, chart in (("Expert grades (network)", self._grades), ("Head morphology", self._head)):
@@ -238,7 +240,9 @@ class SpermPanel(QtWidgets.QScrollArea):
             part.addWidget(label(name, "title"))
             part.addWidget(chart)
             pair.addLayout(part, 1)
-        column.addLayout(pair)
+        column.addWidget(self._networks)
+        self._nothing = label("", "small")
+        column.addWidget(self._nothing)
         self._changes = QtWidgets.QWidget()
         buttons = QtWidgets.QHBoxLayout(self._changes)
         buttons.setContentsMargins(0, 2, 0, 0)
@@ -285,6 +289,10 @@ class SpermPanel(QtWidgets.QScrollArea):
             flags = ["not measured (yet)"]
         set_text(self._flags, "; ".join(flags))
         self._flags.setVisible(bool(flags))
+        has_networks = sperm.grades is not None or sperm.morphology is not None
+        self._networks.setVisible(has_networks)
+        set_text(self._nothing, " · ".join(nothing))
+        self._nothing.setVisible(not has_networks)
         self._grades.set_shares(sperm.grades, nothing[0])
         self._head.set_figures(sperm.morphology, nothing[1])
         self._changes.setVisible(self.can_correct)

@@ -33,7 +33,7 @@ class PictureLoader:
     Parameters
     ----------
     command : starts the process; see `casa.cli.pictures`.
-    keys : (frame, field) of each step of the recording, in order.
+    keys : what each step's picture is called, (frame, field) of the source; None where it has none.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class PictureLoader:
     fetched : how many pictures have come so far.
     """
 
-    def __init__(self, command: Sequence[str], keys: Sequence[Key], cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, command: Sequence[str], keys: Sequence[Key | None], cache_bytes: int = CACHE_BYTES) -> None:
         self._keys = list(keys)
         self._cache_bytes = cache_bytes
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._bytes = 0
-        self._missing: dict[int, str] = {}
+        self._missing = {step: "it was not kept" for step, key in enumerate(keys) if key is None}
         self._head, self._direction = 0, 1
         self._extra: list[int] = []
         self._changed = threading.Condition()
@@ -120,17 +120,19 @@ class PictureLoader:
         if kind == b"FAIL":
             self.error = payload.tobytes().decode("utf-8", "replace")
             return
-        opened = json.loads(payload.tobytes())
-        self.ready = bool(opened["width_px"] > 0)
+        json.loads(payload.tobytes())
+        self.ready = True
         while (step := self._wait_for_work()) is not None:
-            requests.write("{} {}\n".format(*self._keys[step]).encode())
+            asked = self._keys[step]
+            assert asked is not None
+            requests.write("{} {}\n".format(*asked).encode())
             while True:
                 kind, frame, field, shape, payload = _receive(answers)
                 if kind == b"HASH":
                     self.sha256 = payload.tobytes().decode()
                     continue
-                if (frame, field) != self._keys[step]:
-                    raise ValueError(f"frame {frame} came where {self._keys[step][0]} was asked for")
+                if (frame, field) != asked:
+                    raise ValueError(f"picture {frame} came where {asked[0]} was asked for")
                 break
             if kind == b"PICT":
                 self._store(step, self._to_eight_bits(payload, shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,26 @@ from casa.viewer.feed import (
     segments,
 )
 from casa.viewer.palette import SHADES
-from casa.viewer.pictures import PictureLoader
+from casa.viewer.pictures import Key, PictureLoader
 from casa.viewer.session import Session, TrackIndex, load_session
 
 SPEEDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 #: While playing, a picture this much older than the play head is still shown (with the tracks of its own moment).
 LAG_S = 0.5
+OPENING = "Opening the video …"
 _HISTOGRAMS = ("vcl", "vsl", "vap")
 
 
 @dataclass(frozen=True, slots=True)
 class VideoChoice:
-    """Where a recording's pictures are: ``command`` starts the process that gives them; ``note``: a doubt, or ""."""
+    """Where a recording's pictures are.
 
-    command: tuple[str, ...]
+    ``command`` starts the process that gives them, () where there are none; ``keys`` are what each step's picture is
+    called there (None where it has none); ``note`` is a line to say.
+    """
+
+    command: tuple[str, ...] = ()
+    keys: Sequence[Key | None] = ()
     note: str = ""
 
 
@@ -49,14 +55,14 @@ class RecordingFeed:
     Parameters
     ----------
     path : RUN.h5, or RUN.h5.partial while it is written.
-    find_video : from the loaded session to where its pictures are; None where there are none.
+    find_video : from the loaded session to where its pictures are.
     who : written into the corrections.
     """
 
     can_seek = True
     can_correct = True
 
-    def __init__(self, path: Path, find_video: Callable[[Session], VideoChoice | None], who: str) -> None:
+    def __init__(self, path: Path, find_video: Callable[[Session], VideoChoice], who: str) -> None:
         self.path, self.name = path, path.name
         self.speed, self.playing, self.trail_s = 1.0, False, 1.0
         self._who, self._find_video = who, find_video
@@ -71,6 +77,7 @@ class RecordingFeed:
         self._view: View | None = None
         self._view_key: Any = None
         self._extra: list[int] = []
+        self._analysed = np.empty(0, np.int64)
         self._closed = False
         self._loader = threading.Thread(target=self._load, name="casa-view-load", daemon=True)
         self._loader.start()
@@ -86,13 +93,9 @@ class RecordingFeed:
             self._condition = Condition(FeedState.FAILED, "This recording does not fit into memory", str(self.path))
             return
         video = self._find_video(session)
-        if video is not None:
-            self._video_note = video.note
-            if video.command and not self._closed:
-                keys = list(zip(session.steps.frame.tolist(), session.steps.field.tolist(), strict=True))
-                self._pictures = PictureLoader(video.command, keys)
-        else:
-            self._video_note = "The video of this recording was not found: give it with --video."
+        self._video_note = video.note
+        if video.command and not self._closed:
+            self._pictures = PictureLoader(video.command, video.keys)
         self._tracks = tracks
         if len(session.steps):
             first = min(session.pictures) if self._pictures is None and session.pictures else 0
@@ -102,6 +105,8 @@ class RecordingFeed:
             self._condition = Condition(
                 FeedState.WAITING, "No frame in this recording", "Its session ended before a frame was captured."
             )
+        done = session.steps.status == FrameStatus.PROCESSED
+        self._analysed = np.maximum.accumulate(np.where(done, np.arange(len(done)), 0))
         self._session = session
 
     # -- what there is ------------------------------------------------------------------------------------------
@@ -134,6 +139,11 @@ class RecordingFeed:
         return self._tracks
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether there is a video to take pictures from."""
+        return self._pictures is not None
+
+    @property
     def picture_steps(self) -> list[int]:
         """Steps whose picture is in the recording itself."""
         return sorted(self._session.pictures) if self._session and self._pictures is None else []
@@ -144,6 +154,8 @@ class RecordingFeed:
         loader, session = self._pictures, self._session
         if loader is not None and loader.error:
             return f"No pictures: {loader.error}"
+        if loader is not None and not loader.ready:
+            return OPENING
         if loader is not None and session is not None and loader.sha256:
             expected = session.session.get("source", {}).get("sha256")
             if expected and expected != loader.sha256:
@@ -207,6 +219,8 @@ class RecordingFeed:
             return None
         self._advance(now_s)
         step, image_step = self.step, None
+        if self.playing:  # a frame that was not analysed has no tracks: the one before stands still instead
+            step = int(self._analysed[step])
         loader = self._pictures
         if loader is not None and not loader.error:
             loader.look_at(step, 1, self._extra)
@@ -282,7 +296,7 @@ class RecordingFeed:
             calibration=session.calibration,
             captured=account.captured,
             lost=account.dropped + account.failed,
-            note=self.tracks.busy,
+            note=f"{self.tracks.busy} …" if self.tracks.busy else "",
         )
 
     def sperm(self, track_id: int, with_clip: bool = True) -> SpermFigures | None:
@@ -372,6 +386,14 @@ class RecordingFeed:
             self._tracks.close()
 
 
-def picture_command(base: tuple[str, ...], uri: str, source_config: dict[str, Any]) -> tuple[str, ...]:
-    """The command that gives a source's pictures, as the analysis read it."""
-    return (*base, uri, json.dumps(source_config))
+def source_pictures(base: tuple[str, ...], uri: str, session: Session) -> VideoChoice:
+    """The pictures of a source, read as the analysis read it; ``base`` starts the process that gives them."""
+    config: dict[str, Any] = dict((session.session.get("config") or {}).get("source") or {})
+    keys = list(zip(session.steps.frame.tolist(), session.steps.field.tolist(), strict=True))
+    return VideoChoice((*base, uri, json.dumps(config)), keys)
+
+
+def kept_pictures(base: tuple[str, ...], session: Session) -> VideoChoice:
+    """The pictures of the video that a live session kept."""
+    files = {str(part): str(path) for part, path in session.video_files.items()}
+    return VideoChoice((*base, f"parts:{json.dumps(files)}", "{}"), session.video_keys)

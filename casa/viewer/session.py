@@ -80,7 +80,11 @@ class TrackRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Session:
-    """What was read from a recording; nothing in it changes."""
+    """What was read from a recording; nothing in it changes.
+
+    ``pictures`` by step are those in the recording. ``video_files`` by part, and each step's (picture, part) in
+    them, are those of a live session that kept its video; empty for others.
+    """
 
     path: Path
     status: str
@@ -94,6 +98,13 @@ class Session:
     steps: Steps
     rows: TrackRows
     pictures: dict[int, NDArray[Any]]
+    video_files: dict[int, Path]
+    video_keys: list[tuple[int, int] | None]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it was made from a camera, whose pictures are nowhere but in a video that was kept."""
+        return bool(self.session.get("session_id"))
 
     @property
     def unit(self) -> str:
@@ -144,7 +155,21 @@ def load_session(path: Path) -> Session:
             steps=steps,
             rows=rows,
             pictures=pictures,
+            video_files=recording.video_files,
+            video_keys=_video_keys(recording, steps) if recording.video_files else [],
         )
+
+
+def _video_keys(recording: Recording, steps: Steps) -> list[tuple[int, int] | None]:
+    rows = recording.video()
+    keys: list[tuple[int, int] | None] = [None] * len(steps)
+    for step, number, part in zip(
+        steps.at_key(2 * rows["frame"] + rows["field"]).tolist(), rows["video_frame"].tolist(), rows["part"].tolist(),
+        strict=True,
+    ):  # fmt: skip
+        if step >= 0:
+            keys[step] = (number, part)
+    return keys
 
 
 def _track_rows(table: TrackTable, steps: Steps) -> TrackRows:

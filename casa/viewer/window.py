@@ -17,12 +17,14 @@ from casa.viewer.canvas import Canvas
 from casa.viewer.feed import Condition, Feed, FeedState, FieldFigures, SpermFigures, View
 from casa.viewer.keys import KEYS, KeysOverlay, key_sequences
 from casa.viewer.panels import FieldPanel, SpermPanel, label, set_text, soft_line
-from casa.viewer.recording_feed import RecordingFeed
+from casa.viewer.recording_feed import OPENING, RecordingFeed
 from casa.viewer.style import SHEET
 from casa.viewer.transport import Transport
 
 #: The picture is looked for new ones this often; figures change more calmly.
 TICK_MS = 16
+#: A running session needs the processor for itself: 40 pictures a second are enough to look at.
+LIVE_TICK_MS = 25
 FIGURES_MS = 200
 _NOTHING = Condition(
     FeedState.WAITING,
@@ -83,7 +85,7 @@ class ViewerWindow(QtWidgets.QMainWindow):
         self.side.addWidget(self.field_panel)
         self.side.addWidget(self.sperm_panel)
         self.side.setChildrenCollapsible(False)
-        self.side.setSizes([322, 400])
+        self.side.setSizes([296, 430])
         self.side.setStretchFactor(0, 1)
         self.side.setStretchFactor(1, 2)
         self.side.setMinimumWidth(360)
@@ -114,13 +116,15 @@ class ViewerWindow(QtWidgets.QMainWindow):
         self._badge.setFixedHeight(24)
         self._message = label("", "small")
         self._message.setObjectName("message")
+        self._message.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Preferred)
         row.addWidget(self._title)
         row.addWidget(self._badge, 0, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self._message, 1)
         self._facts = label("", "small")
         self._facts.setTextFormat(Qt.TextFormat.RichText)
         row.addWidget(self._facts)
-        row.addWidget(soft_line())
+        self._line = soft_line()
+        row.addWidget(self._line)
         self._rate = label("", "small")
         self._rate.setMinimumWidth(78)
         self._rate.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -158,6 +162,7 @@ class ViewerWindow(QtWidgets.QMainWindow):
         self.paused_live = False
         self.choose(-1)
         self.setWindowTitle(f"{feed.name} – casa")
+        self._timer.setInterval(TICK_MS if feed.can_seek else LIVE_TICK_MS)
         self.transport.set_seekable(feed.can_seek)
         self.sperm_panel.can_correct = feed.can_correct
         self.tick()
@@ -208,6 +213,9 @@ class ViewerWindow(QtWidgets.QMainWindow):
                 self._prepare(recording)
             if recording is not None and self.view is not None:
                 self._show_position(recording, self.view)
+            elif self.view is not None:
+                time_text = _clock(self.view.t_s)
+                self.transport.show_state(time_text, f"frame {self.view.frame}", not self.paused_live, 1.0)
         self.canvas.show_view(self.view if feed is not None else None, self._condition)
         paused = self.recording is not None and not self.recording.playing
         if now - self._last_figures >= (FIGURES_MS if not paused else FIGURES_MS / 2) / 1e3:
@@ -256,9 +264,9 @@ class ViewerWindow(QtWidgets.QMainWindow):
         self.sperm = feed.sperm(self.canvas.selected) if self.canvas.selected >= 0 else None
         self.field_panel.show_figures(self.figures, self.sperm.kinematics if self.sperm else {})
         recording = self.recording
-        no_clip, nothing = "no pictures of this session", ("not graded", "no morphology in this session")
+        no_clip, nothing = "no pictures of this session", ("Not graded by a network", "no morphology in this session")
         if recording is None:
-            no_clip, nothing = "waiting for pictures", ("not graded", "no morphology of this sperm")
+            no_clip, nothing = "waiting for pictures", ("Not graded by a network", "no morphology of this sperm")
         scale = (self.canvas.um_per_px, "µm") if self.canvas.um_per_px else None
         self.sperm_panel.set_join_ready(self.canvas.second >= 0)
         if self.sperm is None and self.canvas.selected >= 0:
@@ -275,7 +283,9 @@ class ViewerWindow(QtWidgets.QMainWindow):
         times = list(self.canvas.paint_times)
         recent = [t for t in times if t > time.perf_counter() - 1.0]
         took = float(np.median(self.canvas.paint_ms)) if self.canvas.paint_ms else 0.0
-        set_text(self._rate, f"{len(recent)} fps · {took:.1f} ms" if len(recent) > 3 else "")
+        shown = len(recent) > 3
+        set_text(self._rate, f"{len(recent)} fps · {took:.1f} ms" if shown else "")
+        self._line.setVisible(shown)
 
     def _show_condition(self) -> None:
         feed, figures = self.feed, self.figures
@@ -329,7 +339,8 @@ class ViewerWindow(QtWidgets.QMainWindow):
             words = recording.picture_note
             if recording.session is not None:
                 words, busy = recording.tracks.error or words, recording.tracks.busy
-        words = f"{busy} …" if busy else words
+            busy = busy or (words if words == OPENING else "")
+        words = f"{busy.removesuffix(' …')} …" if busy else words
         if words != self.message:
             self.say(words, warn=bool(words) and not busy)
             self._message_until = 0.0

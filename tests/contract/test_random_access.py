@@ -69,7 +69,7 @@ def test_pictures_by_number_are_those_in_order(kind: str, tmp_path):
             lost = isinstance(item, MissingFrame)  # an AVI of this rate has empty frames between the others
             expected[item.index, item.field] = item.reason if lost else np.asarray(item.colour())
     pictures = open_pictures(uri, config)
-    assert pictures.info.interlaced == info.interlaced
+    assert pictures.interlaced == info.interlaced
     keys = list(expected)
     end, half = len(keys), len(keys) // 2
     order = [0, end - 1, 1, half, half - 1, half - 2, 3, *range(end - 4, end), *range(0, end, 20)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes.util
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -64,12 +65,15 @@ def field(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def own_field(field, tmp_path) -> Path:
-    """A copy of ``field`` that may be corrected."""
-    import shutil
+    """A copy of ``field`` that may be corrected, without its video: tracks need no pictures to be corrected."""
+    return Path(shutil.copy(field, tmp_path / "field.h5"))
 
-    for name in ("field.h5", "field.mp4"):
-        shutil.copy(field.with_name(name), tmp_path / name)
-    return tmp_path / "field.h5"
+
+@pytest.fixture
+def own_video(own_field, field) -> Path:
+    """``own_field`` with its video."""
+    shutil.copy(field.with_suffix(".mp4"), own_field.with_suffix(".mp4"))
+    return own_field
 
 
 @pytest.fixture
@@ -88,11 +92,11 @@ def open_viewer(qapp, qtbot) -> Iterator[Callable]:
         if what is not None:
             window.open(str(what))
         window.show()
-        qtbot.waitExposed(window, timeout=20_000)
+        qtbot.waitExposed(window, timeout=60_000)
         window.activateWindow()
-        qtbot.waitUntil(window.isActiveWindow, timeout=20_000)
+        qtbot.waitUntil(window.isActiveWindow, timeout=60_000)
         if wait and what is not None:
-            qtbot.waitUntil(lambda: window.feed.condition().state is not FeedState.LOADING, timeout=20_000)
+            qtbot.waitUntil(lambda: window.feed.condition().state is not FeedState.LOADING, timeout=60_000)
             window.tick()
         return window
 

@@ -27,7 +27,7 @@ def long_track(window) -> int:
 
 
 def settled(window, qtbot) -> None:
-    qtbot.waitUntil(lambda: not window.recording.tracks.busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not window.recording.tracks.busy, timeout=60_000)
     window.tick()
 
 

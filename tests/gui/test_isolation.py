@@ -21,7 +21,7 @@ window = ViewerWindow(lambda name: open_feed(name, video=None, who="x", keys=Non
 window.open({str(field)!r})
 window.show()
 import time
-end = time.monotonic() + 20
+end = time.monotonic() + 60
 while (window.view is None or window.view.image is None) and time.monotonic() < end:
     app.processEvents()
 assert window.view.image is not None
@@ -36,7 +36,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     own = field.with_suffix(".corrections.jsonl")
     try:
         found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT,
-                               timeout=60)  # fmt: skip
+                               timeout=120)  # fmt: skip
     finally:
         own.unlink(missing_ok=True)
     assert found.returncode == 0, found.stderr
