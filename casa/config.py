@@ -314,7 +314,7 @@ class LiveConfig(Section):
         default=None, description="begin a new recording (RUN.0002.h5, …) this often; null: one for all"
     )
     restarts: Annotated[int, Field(ge=0)] = Field(
-        default=20, description="how often a process that died is started again before the engine gives it up"
+        default=50, description="how often in a row a process that died is started again before it is given up"
     )
 
 

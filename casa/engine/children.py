@@ -16,6 +16,8 @@ from casa.bus.messages import ProcessHealth
 
 #: Waits before a process that died is started again; the last one for all that follow.
 _PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+#: One that was killed did nothing wrong itself.
+_PAUSE_AFTER_KILL_S = 0.5
 #: A process that ran for so long had no trouble starting.
 _SETTLED_S = 30.0
 
@@ -95,12 +97,13 @@ class Children:
         child.note = f"{child.name} {how}"
         child.in_a_row = 0 if now - child.started_at > _SETTLED_S else child.in_a_row + 1
         # what was wrong with the call stays wrong
-        if code == 2 or child.restarts >= child.max_restarts:
+        if code == 2 or child.in_a_row > child.max_restarts:
             child.state = "failed"
             self._on_event("error", f"{child.name}_failed", f"{child.note}; it is not started again")
             return
         child.state = "restarting"
-        child.due_at = now + _PAUSES_S[min(max(child.in_a_row - 1, 0), len(_PAUSES_S) - 1)]
+        pause_s = _PAUSES_S[min(max(child.in_a_row - 1, 0), len(_PAUSES_S) - 1)]
+        child.due_at = now + (min(pause_s, _PAUSE_AFTER_KILL_S) if code < 0 else pause_s)
         self._on_event("error", f"{child.name}_died", child.note)
 
     def health(self) -> tuple[ProcessHealth, ...]:
