@@ -96,6 +96,15 @@ class Session:
 
 def check(path: Path) -> dict[str, Any]:
     """Whether a recording's account balances and has a row a frame."""
+    if not path.exists():
+        return {
+            "status": "missing",
+            "balanced": False,
+            "captured": 0,
+            "rows": 0,
+            "every_frame_once": False,
+            "last_t_ns": 0,
+        }
     with Recording(path) as recording:
         account, frames = recording.account, recording.frames()["frame"]
         return {

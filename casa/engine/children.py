@@ -34,6 +34,7 @@ class Child:
     state: str = "starting"
     restarts: int = 0
     in_a_row: int = 0
+    deaths: int = 0
     started_at: float = 0.0
     due_at: float = 0.0
     note: str = ""
@@ -95,6 +96,7 @@ class Children:
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
         child.note = f"{child.name} {how}"
+        child.deaths += 1
         child.in_a_row = 0 if now - child.started_at > _SETTLED_S else child.in_a_row + 1
         # what was wrong with the call stays wrong
         if code == 2 or child.in_a_row > child.max_restarts:

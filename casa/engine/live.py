@@ -410,13 +410,13 @@ class LiveSession:
         child, output = self.children.get(RECORDER), self.options.output
         if child is None:
             return ""
-        said = time.monotonic()
+        said, deaths = time.monotonic(), child.deaths
         while child.state in ("running", "restarting", "starting"):
             self.children.look_after()
             if abort.is_set():
                 self.children.end(RECORDER, 1.0)
                 return f"the recorder was broken off; `casa recover {output}` gets back what it had written"
-            if child.in_a_row > _TRIES_AT_THE_END:
+            if child.deaths - deaths > _TRIES_AT_THE_END:
                 break
             if time.monotonic() - said > 10:
                 said = time.monotonic()
