@@ -180,7 +180,8 @@ def test_an_engine_that_is_killed_leaves_a_recording_and_nothing_else(tmp_path: 
         assert recording.account.balanced
         assert recording.account.captured >= captured - 20  # a second of it, at most
         frames = recording.frames()["frame"]
-        assert np.array_equal(frames, np.arange(len(frames)))
+        assert (np.diff(frames) > 0).all()
+        assert frames[-1] + 1 - len(frames) <= 20  # what was under way in the engine went with it
     assert sorted(path.name for path in tmp_path.iterdir()) == ["live.yaml", "run.h5"]
 
 
