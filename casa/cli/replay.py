@@ -39,6 +39,7 @@ def replay(
     loop: Annotated[int | None, typer.Option(help="Play the video so many times over.")] = None,
     serial: Annotated[bool, typer.Option("--serial", help="One thread, for debugging.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = True,
+    view: Annotated[bool, typer.Option("--view", help="Open the viewer on the recording when it is done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object; its latencies include queueing.")
@@ -76,6 +77,10 @@ def replay(
         print_json(result_json(result))
     else:
         print_summary(result, page if report else None)
+    if view:
+        from casa.cli.view import view_in_process
+
+        view_in_process(output, video)
 
 
 def _jitter(text: str | None) -> float | str | None:

@@ -53,6 +53,28 @@ def show_viewer(
     show("" if what is None else what, open_named, snapshots=snapshots, who=who)
 
 
+def view_in_process(recording: Path, source: str) -> None:
+    """Show a finished recording from a program that has loaded cv2, whose Qt must not meet the viewer's.
+
+    Raises
+    ------
+    CasaError : the viewer could not be shown; its own message has been printed.
+    """
+    import subprocess
+
+    from casa.errors import CasaError
+
+    command = [sys.executable, "-m", "casa", "view", str(recording)]
+    if Path(source).exists():
+        command += ["--video", source]
+    try:
+        code = subprocess.run(command, check=False).returncode
+    except KeyboardInterrupt:
+        return
+    if code != 0:
+        raise CasaError(f"{recording}: is complete, but the viewer could not show it")
+
+
 def check_argument(what: str) -> None:
     """Raise InputError for what is neither a recording nor an address."""
     from casa.bus.address import Endpoint

@@ -85,8 +85,10 @@ class CorrectedTracks:
         if action == "split":
             arguments = arguments | {"new_track": self._new_id(log)}
         new_track = int(arguments.get("new_track", -1))
-        draft = Entry(0, "", "", action, arguments, {}, {}, "", "")
         old = self._index.describe(track, steps) | self._index.describe(other, steps)
+        if action == "debris" and old.get(str(track), {}).get("kind") == "debris":
+            raise InputError(f"track {track} is debris already")
+        draft = Entry(0, "", "", action, arguments, {}, {}, "", "")
         after = TrackIndex(self.session, [*log.active, draft], self._figures)
         new = after.describe(track, steps) | after.describe(new_track, steps)
         log.add(action, arguments, {"tracks": old}, {"tracks": new})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Qt
@@ -52,7 +52,7 @@ class FieldPanel(QtWidgets.QWidget):
         super().__init__()
         self.setObjectName("panel")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-        self.setMinimumHeight(296)
+        self.setMinimumHeight(308)
         self.speed = "vcl"
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(14, 10, 14, 8)
@@ -77,6 +77,9 @@ class FieldPanel(QtWidgets.QWidget):
         self._now = label("", "small")
         self._now.setTextFormat(Qt.TextFormat.RichText)
         column.addWidget(self._now)
+        self._so_far = label("", "small")
+        self._so_far.setTextFormat(Qt.TextFormat.RichText)
+        column.addWidget(self._so_far)
         row = QtWidgets.QHBoxLayout()
         row.setSpacing(4)
         self._histogram_name = label("", "title")
@@ -122,7 +125,8 @@ class FieldPanel(QtWidgets.QWidget):
         set_text(self._why, self._reason(figures))
         self._why.setVisible(bool(self._why.text()))
         self._bar.set_percent(percent)
-        set_text(self._now, self._in_view(figures))
+        set_text(self._now, counts_text("In view", figures.in_view.tolist()))
+        set_text(self._so_far, counts_text("So far", figures.so_far.tolist()))
         unit = figures.unit
         set_text(self._histogram_name, f"{self.speed.upper()} of tracks, {unit}")
         key = f"{self.speed}_{'um' if figures.calibration else 'px'}_s"
@@ -139,14 +143,15 @@ class FieldPanel(QtWidgets.QWidget):
             return f"The calibration “{figures.calibration.name}” is not verified."
         return ""
 
-    def _in_view(self, figures: FieldFigures) -> str:
-        parts = []
-        for count, shade in zip(figures.in_view.tolist(), SHADES, strict=True):
-            if shade in "abcd" or count:
-                name = shade if shade in "abcd" else SHADE_NAMES[shade]
-                parts.append(f"<span style='color:{SHADE_COLOURS[shade]};font-weight:600'>{name}</span>&nbsp;{count}")
-        total = int(figures.in_view.sum())
-        return f"In view: <b>{total}</b> &nbsp; {'&nbsp;&nbsp;'.join(parts)} &nbsp; so far: {int(figures.so_far.sum())}"
+
+def counts_text(name: str, counts: Sequence[int]) -> str:
+    """Counts by grade in their colours, as rich text."""
+    parts = []
+    for count, shade in zip(counts, SHADES, strict=True):
+        if shade in "abcd" or count:
+            word = shade if shade in "abcd" else {"u": "ungraded", "x": "debris"}[shade]
+            parts.append(f"<span style='color:{SHADE_COLOURS[shade]};font-weight:600'>{word}</span>&nbsp;{count}")
+    return f"{name} <b>{sum(counts)}</b> &nbsp; {'&nbsp;&nbsp;'.join(parts)}"
 
 
 class SpermPanel(QtWidgets.QScrollArea):
@@ -195,8 +200,8 @@ class SpermPanel(QtWidgets.QScrollArea):
     def _build(self) -> QtWidgets.QWidget:
         body = QtWidgets.QWidget()
         column = QtWidgets.QVBoxLayout(body)
-        column.setContentsMargins(14, 10, 14, 10)
-        column.setSpacing(7)
+        column.setContentsMargins(14, 8, 14, 8)
+        column.setSpacing(5)
         row = QtWidgets.QHBoxLayout()
         row.setSpacing(8)
         self._name = label("", "name")

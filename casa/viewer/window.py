@@ -85,7 +85,7 @@ class ViewerWindow(QtWidgets.QMainWindow):
         self.side.addWidget(self.field_panel)
         self.side.addWidget(self.sperm_panel)
         self.side.setChildrenCollapsible(False)
-        self.side.setSizes([296, 430])
+        self.side.setSizes([308, 424])
         self.side.setStretchFactor(0, 1)
         self.side.setStretchFactor(1, 2)
         self.side.setMinimumWidth(360)

@@ -76,3 +76,40 @@ def test_what_is_neither_file_nor_address_is_one_line(display):
     assert found.returncode == 2
     assert found.stderr.count("\n") == 1
     assert "no/such/thing.avi: no such file" in found.stderr
+
+
+def test_replay_shows_its_recording_when_it_is_done(field, display, tmp_path):
+    """The viewer is a process of its own; here it is told to close as soon as it stands."""
+    import os
+    import signal
+    import time
+
+    command = [
+        sys.executable,
+        "-m",
+        "casa",
+        "replay",
+        "simulator:sparse:1",
+        "--max-frames",
+        "6",
+        "--view",
+        "--no-report",
+    ]
+    run = subprocess.Popen([*command, "-o", "r.h5"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    viewer, end = None, time.monotonic() + 100
+    while viewer is None and time.monotonic() < end and run.poll() is None:
+        for child in Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split():
+            line = Path(f"/proc/{child}/cmdline").read_bytes()
+            maps = Path(f"/proc/{child}/maps").read_text() if b"view" in line else ""
+            viewer = int(child) if "libqxcb" in maps else viewer
+        time.sleep(0.05)
+    if viewer is None:
+        run.kill()
+    else:
+        time.sleep(1.0)
+        os.kill(viewer, signal.SIGTERM)
+    out, err = run.communicate(timeout=60)
+    assert viewer is not None, err
+    assert run.returncode == 0, err
+    assert "recording: r.h5" in out
