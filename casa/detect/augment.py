@@ -47,12 +47,15 @@ def random_view(
 def _random_crop(
     sample: LabelledImage, size_px: int, rng: np.random.Generator, scales: tuple[float, float]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
-    """A window at a random scale; half of the windows are centred near a box, since pictures may be sparse."""
+    """A window at a random scale; half of the windows are centred near a box, since pictures may be sparse.
+
+    The box is of any of the picture's classes alike, since some are rare.
+    """
     height, width = sample.image.shape
     scale = float(np.exp(rng.uniform(np.log(scales[0]), np.log(scales[1]))))
     window = size_px / scale
     if len(sample.xyxy) and rng.random() < 0.5:
-        box = sample.xyxy[rng.integers(len(sample.xyxy))]
+        box = sample.xyxy[_any_class(sample.class_id, rng)]
         centre = (box[:2] + box[2:]) / 2 + rng.uniform(-0.4, 0.4, 2) * window
     else:
         centre = rng.uniform(0, [width, height])
@@ -73,6 +76,12 @@ def _random_crop(
     whole_size = np.maximum(whole[:, 2:] - whole[:, :2], 1e-6)
     keep = (size.prod(axis=1) > 0.35 * whole_size.prod(axis=1)) & (size.min(axis=1, initial=np.inf) > 2.0)
     return view.astype(np.uint8, copy=False), clipped[keep], sample.class_id[keep]
+
+
+def _any_class(class_id: NDArray[np.int64], rng: np.random.Generator) -> int:
+    """The row of a box of a class drawn evenly among those that are there."""
+    classes = np.unique(class_id)
+    return int(rng.choice(np.flatnonzero(class_id == classes[rng.integers(len(classes))])))
 
 
 def _random_turn(

@@ -60,6 +60,7 @@ class TrainConfig(Section):
     average: Fraction = Field(default=0.999, description="decay of the running average of the weights")
     box_gain: Positive = 7.5
     class_gain: Positive = 0.5
+    rare_weight: Positive = Field(default=4.0, description="weight of what is there of all classes but the first")
     dfl_gain: Positive = 1.5
 
 
@@ -130,6 +131,9 @@ def train(
         _go_on_from(start, model, config)
     model.to(memory_format=torch.channels_last)
     loss_of = network.detection_loss(model, config.box_gain, config.class_gain, config.dfl_gain)
+    # Clusters and small heads are a few in a hundred boxes: unweighted, the network learns that there are none.
+    weight = torch.tensor([1.0] + [config.rare_weight] * (len(config.classes) - 1))
+    loss_of.bce = torch.nn.BCEWithLogitsLoss(reduction="none", pos_weight=weight)
     average: Any = copy.deepcopy(model).eval().requires_grad_(False)
     optimiser = _optimiser(model, config)
     n_steps = steps_per_epoch(config, len(simulated) + len(real))
@@ -160,12 +164,29 @@ def train(
     return average
 
 
+#: How much rarer than the first class a class is taken for that the earlier network did not know, as a logit.
+_NEW_CLASS_LOGIT = -3.0
+
+
 def _go_on_from(start: Path, model: Any, config: TrainConfig) -> None:
-    """Load the weights of ``start`` into the untrained ``model``."""
+    """Load the weights of ``start`` into the untrained ``model``.
+
+    Classes that ``start`` does not know yet begin as the first class does, only rarer: what they are not, such as
+    empty ground, need not be learned again.
+    """
+    import torch
+
     earlier, architecture, classes = network.load_state(start)
-    if architecture != config.network or tuple(classes) != config.classes:
+    known = len(classes)
+    if architecture != config.network or tuple(classes) != config.classes[:known]:
         raise InputError(f"{start}: is of another network than the configuration's; start from one of the same")
-    model.load_state_dict(earlier.state_dict())
+    state = dict(earlier.state_dict())
+    for name, tensor in model.state_dict().items():
+        rows = state[name]
+        if rows.shape != tensor.shape:  # the last layer of the classes' branch: a row for each class
+            first = rows[:1] + (_NEW_CLASS_LOGIT if rows.ndim == 1 else 0.0)
+            state[name] = torch.cat([rows, first.expand(len(tensor) - known, *rows.shape[1:])])
+    model.load_state_dict(state)
 
 
 def _batches(

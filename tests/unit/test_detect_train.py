@@ -47,6 +47,14 @@ def test_the_same_generator_gives_the_same_views():
     np.testing.assert_array_equal(first.xyxy, second.xyxy)
 
 
+def test_a_rare_class_is_in_view_as_often_as_a_common_one():
+    image, corners = np.full((900, 900), 60, np.uint8), np.random.default_rng(0).uniform(0, 880, (40, 2))
+    sample = LabelledImage(image, np.concatenate([corners, corners + 12], axis=1), np.repeat([0, 2], [39, 1]))
+    rng = np.random.default_rng(1)
+    seen = [2 in random_view(sample, 96, rng, (1.0, 1.0)).class_id for _ in range(300)]
+    assert 0.2 < np.mean(seen) < 0.4  # half of the views are centred on a box, half of these on the rare one
+
+
 def test_light_is_changed_but_not_where_things_are():
     rng = np.random.default_rng(0)
     views = [random_view(spot(100, 80, 30), 128, rng, (1.0, 1.0)) for _ in range(20)]
@@ -203,6 +211,13 @@ def test_training_goes_on_from_weights_of_the_same_network(tmp_path: Path):
     second = train(still, images, [], seed=1, start=tmp_path / "first.pt")
     for name, tensor in first.named_parameters():
         np.testing.assert_allclose(dict(second.named_parameters())[name].numpy(), tensor.numpy(), atol=1e-5)
-    other = settings.model_copy(update={"classes": ("sperm", "cluster")})
+    more = still.model_copy(update={"classes": ("sperm", "cluster")})
+    third = train(more, images, [], seed=1, start=tmp_path / "first.pt")
+    rows = {name: tensor for name, tensor in third.named_parameters() if len(tensor) == 2}
+    (bias,) = (tensor.numpy() for tensor in rows.values() if tensor.ndim == 1)
+    assert bias[1] == pytest.approx(bias[0] - 3, abs=1e-4), "a new class does not begin as a rarer sperm"
+    (weight,) = (tensor.numpy() for tensor in rows.values() if tensor.ndim == 4)
+    np.testing.assert_allclose(weight[1], weight[0], atol=1e-5)
+    other = settings.model_copy(update={"classes": ("cluster", "sperm")})
     with pytest.raises(InputError, match="another network"):
         train(other, images, [], seed=0, start=tmp_path / "first.pt")
