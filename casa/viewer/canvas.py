@@ -231,7 +231,10 @@ class Canvas(QtWidgets.QWidget):
         painter.fillRect(self.rect(), QtGui.QColor(palette.GROUND))
         if self._view is not None and self._condition.state is not FeedState.FAILED:
             self._paint_picture(painter)
-            self.paint_overlay(painter, self._view, self.scale, self._origin(), self.devicePixelRatioF())
+            (x, y), s = self._origin(), self.scale
+            painter.setClipRect(QRectF(x, y, self._size[0] * s, self._size[1] * s))
+            self.paint_overlay(painter, self._view, s, (x, y), self.devicePixelRatioF())
+            painter.setClipping(False)
             self._paint_scale_bar(painter)
             self._paint_note(painter, self._view.note)
         if self._condition.state is not FeedState.READY:
