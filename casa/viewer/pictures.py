@@ -151,7 +151,8 @@ class PictureLoader:
 
     def _next_step(self) -> int | None:
         have, missing, n = self._cache, self._missing, len(self._keys)
-        for step in (self._head, *self._extra):
+        soon = range(self._head, self._head + 8 * self._direction, self._direction)
+        for step in (*soon, *self._extra):
             if 0 <= step < n and step not in have and step not in missing:
                 return step
         size = self._bytes // max(len(have), 1)

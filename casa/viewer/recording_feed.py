@@ -233,7 +233,7 @@ class RecordingFeed:
                 elif self._shown_step <= step and step - self._shown_step <= lag and self._view is not None:
                     return self._view
             if image_step is None and not loader.why_missing(step) and session.steps.status[step] == "processed":
-                image_step = loader.newest_before(step, 10)
+                image_step = loader.newest_before(step, 200)
         index, figures = self.tracks.current
         key = (step, image_step, id(index), id(figures), self.trail_s)
         if key != self._view_key:
