@@ -98,6 +98,8 @@ def open_viewer(qapp, qtbot) -> Iterator[Callable]:
         if wait and what is not None:
             qtbot.waitUntil(lambda: window.feed.condition().state is not FeedState.LOADING, timeout=60_000)
             window.tick()
+            if window.feed.condition().state is FeedState.READY:
+                qtbot.waitUntil(lambda: window.figures is not None, timeout=60_000)
         return window
 
     threads = set(threading.enumerate())
@@ -110,3 +112,10 @@ def open_viewer(qapp, qtbot) -> Iterator[Callable]:
     while left := [t.name for t in threading.enumerate() if t not in threads and t.name.startswith("casa")]:
         assert time.monotonic() < deadline, f"threads left behind: {left}"
         time.sleep(0.01)
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """What Qt warns of fails the test, as Python's warnings do."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.qt_log_level_fail("WARNING"))

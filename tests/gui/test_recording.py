@@ -28,7 +28,7 @@ def test_it_shows_the_field_with_its_figures(open_viewer, field, qtbot):
         summary = recording.summary()
     here = tracks.select(tracks.frame == 60)
     assert sorted(window.view.track_id.tolist()) == sorted(here.track_id.tolist())
-    assert window.figures.in_view.sum() == len(here)
+    qtbot.waitUntil(lambda: window.figures.in_view.sum() == len(here))
     assert window.figures.summary == summary
     assert window.field_panel._big["pr"].text() == f"{summary.motility_percent['pr']:.0f} %"
     assert window.field_panel._big["concentration"].text() == f"{summary.concentration_m_per_ml:.1f} M/mL"
