@@ -121,12 +121,15 @@ def _models_to_join(track: TrackConfig) -> tuple[SmootherModel, ...]:
 def _measured_sizes(measured: TrackTable, detections: DetectionTable | None) -> FloatArray:
     """(n, 2) width and height of the detection that each row measured, or else of the row's own box."""
     size = np.stack([measured.w_px, measured.h_px], axis=1)
-    if detections is None or len(detections) == 0:
+    if detections is None:
+        return size
+    apart = 10 * (1 + np.abs(measured.x_measured_px).max())
+    detections = detections.select((np.abs(detections.cx_px) < apart) & np.isfinite(detections.cy_px))  # NaN is not
+    if len(detections) == 0:
         return size
     from scipy.spatial import KDTree
 
     _, picture = np.unique(np.concatenate([detections.t_ns, measured.t_ns]), return_inverse=True)
-    apart = 10 * (1 + max(np.abs(detections.cx_px).max(), np.abs(measured.x_measured_px).max()))
     n = len(detections)
     tree = KDTree(np.stack([picture[:n] * apart, detections.cx_px, detections.cy_px], axis=1))
     query = np.stack([picture[n:] * apart, measured.x_measured_px, measured.y_measured_px], axis=1)

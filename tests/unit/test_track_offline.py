@@ -168,6 +168,16 @@ def noisy_field(seed: int) -> DetectionTable:
     ).select(order)  # fmt: skip
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e300])
+def test_detections_that_are_no_boxes_change_nothing(value: float):
+    good = noisy_field(3)
+    bad = replace(good.select(np.arange(5)), cx_px=np.full(5, value))
+    whole_table = DetectionTable.concatenate([good, bad])
+    expected, found = refine(track_table(good), good), refine(track_table(whole_table), whole_table)
+    for name, column in expected.columns().items():
+        np.testing.assert_array_equal(column, found.columns()[name], err_msg=name)
+
+
 def test_it_is_deterministic_and_does_not_depend_on_the_order_of_rows():
     found = noisy_field(3)
     online = track_table(found)
