@@ -17,6 +17,9 @@ from casa.types import DetectionTable, KinematicsTable, TrackTable
 
 _DETECTION_COLUMNS = ("frame", "cx_px", "cy_px", "w_px", "h_px", "confidence")
 _TRACK_COLUMNS = ("frame", "track_id", "cx_px", "cy_px", "w_px", "h_px")
+#: Times are kept in int64 nanoseconds, frame numbers come as float64: what is beyond these is no time and no number.
+_MAX_TIME_NS = 9e18
+_MAX_WHOLE = 2.0**53
 
 
 def _open_text(path: Path, mode: str) -> io.TextIOBase:
@@ -80,12 +83,28 @@ def _times_ns(path: Path, columns: dict[str, NDArray[np.float64]], fps_hz: float
     if "t_s" in columns:
         if not np.isfinite(columns["t_s"]).all():
             raise InputError(f"{path}: column t_s has empty cells; fill them or remove the column and give --fps")
-        return np.round(columns["t_s"] * 1e9).astype(np.int64)
+        return _times(path, columns["t_s"] * 1e9)
     if fps_hz is None:
         raise InputError(f"{path}: has no t_s column, so the frame rate is needed: give --fps")
     if not (np.isfinite(fps_hz) and fps_hz > 0):
         raise InputError(f"--fps {fps_hz}: the frame rate must be a positive number of frames a second")
-    return np.round(columns["frame"] * (1e9 / fps_hz)).astype(np.int64)
+    return _times(path, _whole(path, columns, "frame") * (1e9 / fps_hz))
+
+
+def _times(path: Path, t_ns: NDArray[np.float64]) -> NDArray[np.int64]:
+    beyond = np.abs(t_ns) > _MAX_TIME_NS
+    if beyond.any():
+        raise InputError(f"{path}: a time of {t_ns[beyond][0] / 1e9:g} s is beyond what casa can tell, 9e9 s")
+    return np.round(t_ns).astype(np.int64)
+
+
+def _whole(path: Path, columns: dict[str, NDArray[np.float64]], name: str) -> NDArray[np.int64]:
+    """A column of whole numbers; 0 where the table lacks it."""
+    values = columns.get(name, np.zeros(len(columns["frame"])))
+    wrong = ~((np.abs(values) <= _MAX_WHOLE) & (values == np.round(values)))
+    if wrong.any():
+        raise InputError(f"{path}: {name} {values[wrong][0]:g} is no whole number")
+    return values.astype(np.int64)
 
 
 def _is_mot(path: Path) -> bool:
@@ -119,19 +138,24 @@ def read_detections(path: Path, fps_hz: float | None = None) -> DetectionTable:
     ``fps_hz`` gives the times where the table has no ``t_s`` column. Raises InputError for bad input.
     """
     columns = _read_mot(path) if _is_mot(path) else read_columns(path, _DETECTION_COLUMNS)
-    n = len(columns["frame"])
     times = _times_ns(path, columns, fps_hz)
+    confidence = columns["confidence"]
+    wrong = (confidence < 0) | (confidence > 1)
+    if wrong.any():
+        raise InputError(
+            f"{path}: confidence {confidence[wrong][0]:g} is not between 0 and 1; give 1 where none is known"
+        )
     order = np.lexsort((columns["frame"], times))
     return DetectionTable(
-        frame=columns["frame"].astype(np.int64),
-        field=columns.get("field", np.zeros(n)).astype(np.int64),
+        frame=_whole(path, columns, "frame"),
+        field=_whole(path, columns, "field"),
         t_ns=times,
         cx_px=columns["cx_px"],
         cy_px=columns["cy_px"],
         w_px=columns["w_px"],
         h_px=columns["h_px"],
-        confidence=columns["confidence"],
-        class_id=columns.get("class_id", np.zeros(n)).astype(np.int64),
+        confidence=confidence,
+        class_id=_whole(path, columns, "class_id"),
     ).select(order)
 
 
@@ -151,10 +175,10 @@ def read_tracks(path: Path, fps_hz: float | None = None, boxes: bool = True) -> 
     y_measured = columns.get("y_measured_px", columns["cy_px"])
     order = np.lexsort((times, columns["track_id"]))
     table = TrackTable(
-        frame=columns["frame"].astype(np.int64),
-        field=columns.get("field", np.zeros(n)).astype(np.int64),
+        frame=_whole(path, columns, "frame"),
+        field=_whole(path, columns, "field"),
         t_ns=times,
-        track_id=columns["track_id"].astype(np.int64),
+        track_id=_whole(path, columns, "track_id"),
         cx_px=columns["cx_px"],
         cy_px=columns["cy_px"],
         w_px=columns.get("w_px", np.zeros(n)),

@@ -57,6 +57,7 @@ def track(
         "frames": counters.frames,
         "detections": len(table),
         "bad_boxes": counters.bad_boxes,
+        "boxes_outside": counters.boxes_outside,
         "restarts": counters.restarts,
         "tracks": len(np.unique(tracks.track_id)) if offline else counters.tracks,
         "offline": offline,
@@ -71,3 +72,5 @@ def track(
               f"boxes predicted: {output}")  # fmt: skip
         if counters.bad_boxes:
             print(f"{counters.bad_boxes} of {len(table)} detections were no boxes (not finite, or without area)")
+        if counters.boxes_outside:
+            print(f"{counters.boxes_outside} of {len(table)} detections had their centre outside {frame_size} px")

@@ -19,6 +19,8 @@ from casa.types import Detections, DetectionTable, Tracks, TrackTable, centre_si
 
 #: A longer run of missing frames than this many seconds is a pause of the recording: its frames are not made up.
 MAX_FILLED_GAP_S = 10.0
+#: Frames closer than this many ns are no recording's: frame numbers that leap so are wrong.
+_MIN_STEP_NS = 100_000
 
 
 def pictures(table: DetectionTable) -> Iterator[Detections]:
@@ -26,11 +28,14 @@ def pictures(table: DetectionTable) -> Iterator[Detections]:
 
     Raises
     ------
-    InputError : two frames at one time, one picture at two times, or frame numbers that run back as time goes on.
+    InputError : two frames at one time, one picture at two times, or frame numbers that run back as time goes on,
+        or that leap by more than any camera takes in that time.
     """
     order = np.lexsort((table.field, table.frame, table.t_ns))
     frame, field, t_ns = table.frame[order], table.field[order], table.t_ns[order]
     boxes = centre_size_to_boxes(np.stack([table.cx_px, table.cy_px, table.w_px, table.h_px], axis=1))[order]
+    with np.errstate(over="ignore"):  # infinite in single precision: the tracker counts it as no box
+        boxes = boxes.astype(np.float32)
     confidence, class_id = table.confidence[order], table.class_id[order]
     change = (np.diff(frame) != 0) | (np.diff(field) != 0) | (np.diff(t_ns) != 0)
     starts = np.concatenate([[0], np.flatnonzero(change) + 1, [len(frame)]]) if len(frame) else np.zeros(1, np.int64)
@@ -51,13 +56,18 @@ def pictures(table: DetectionTable) -> Iterator[Detections]:
             missing = now[0] - previous[0] - 1
             if missing > 0 and now[2] - previous[2] <= MAX_FILLED_GAP_S * 1e9:
                 step_ns = (now[2] - previous[2]) / (missing + 1)
+                if step_ns < _MIN_STEP_NS:
+                    raise InputError(
+                        f"frame {now[0]} comes {(now[2] - previous[2]) / 1e9:.6f} s after frame {previous[0]}: "
+                        "no camera takes so many frames in that time: repair frame or t_s"
+                    )
                 for k in range(1, missing + 1):
                     yield Detections.empty(previous[0] + k, previous[2] + round(k * step_ns), previous[1])
         yield Detections(
             frame=now[0],
             t_ns=now[2],
             field=now[1],
-            xyxy=boxes[start:end].astype(np.float32),
+            xyxy=boxes[start:end],
             confidence=confidence[start:end].astype(np.float32),
             class_id=class_id[start:end],
         )

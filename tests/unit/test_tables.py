@@ -88,6 +88,12 @@ HEADER = "frame,cx_px,cy_px,w_px,h_px,confidence\n"
         (HEADER + "0,1,1,1,1,.5\n", None, "give --fps"),
         (HEADER + "0,1,1,1,1,.5\n", 0, "positive"),
         (HEADER + "0,1,1,1,1,.5\n", float("nan"), "positive"),
+        (HEADER + "0.5,1,1,1,1,.5\n", 10, "frame 0.5 is no whole number"),
+        (HEADER + "inf,1,1,1,1,.5\n", 10, "frame inf is no whole number"),
+        (HEADER + "0,1,1,1,1,-1\n", 10, "confidence -1 is not between 0 and 1"),
+        (HEADER + "0,1,1,1,1,80\n", 10, "confidence 80 is not between 0 and 1"),
+        ("t_s," + HEADER + "1e12,0,1,1,1,1,.5\n", None, "a time of 1e.12 s is beyond"),
+        ("class_id," + HEADER + ",0,1,1,1,1,.5\n", 10, "class_id nan is no whole number"),
     ],
 )
 def test_a_broken_table_is_one_line(tmp_path: Path, text, fps, message):

@@ -448,6 +448,7 @@ def test_an_empty_table_has_no_tracks():
         ([0, 1, 2], [0.0, 0.02, 0.02], "frames 1 and 2 have the same time"),
         ([0, 1, 1], [0.0, 0.02, 0.03], "frame 1 at 0.030000 s comes after frame 1"),
         ([5, 4, 6], [0.0, 0.02, 0.04], "frame 4 at 0.020000 s comes after frame 5"),
+        ([0, 1, 10_000_000], [0.0, 0.02, 0.04], "frame 10000000 comes 0.020000 s after frame 1: no camera"),
     ],
 )
 def test_times_that_contradict_the_frames_of_a_table_are_refused(frames: list[int], t_s: list[float], message: str):
@@ -479,6 +480,18 @@ def test_the_command_writes_csv_and_mot_and_says_what_it_did(tmp_path: Path, run
     mot = tmp_path / "tracks.txt"
     assert run(found, "-o", mot).exit_code == 0
     assert mot.read_text().splitlines()[0].startswith("2,1,90.000,90.000,20.000,20.000,")
+
+
+def test_the_command_tells_of_detections_that_it_left_out(tmp_path: Path, run):
+    found, out = tmp_path / "detections.csv", tmp_path / "tracks.csv"
+    rows = [f"{k},90,90,20,20,0.9" for k in range(10)] + ["3,200,90,20,20,0.9", "4,90,90,0,20,0.9"]
+    found.write_text("\n".join(["frame,cx_px,cy_px,w_px,h_px,confidence", *rows, ""]))
+    call = found, "-o", out, "--fps", 50, "--frame-size", "100x100", "--force"
+    said = json.loads(run(*call, "--json").stdout)
+    assert (said["detections"], said["bad_boxes"], said["boxes_outside"], said["tracks"]) == (12, 1, 1, 1)
+    text = run(*call).stdout
+    assert "1 of 12 detections were no boxes" in text
+    assert "1 of 12 detections had their centre outside 100x100 px" in text
 
 
 def test_the_command_refuses_what_exists_and_what_has_no_time(tmp_path: Path, run):
