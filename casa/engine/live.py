@@ -169,6 +169,7 @@ class LiveSession:
             config.bus.trail_s, info.fps_hz, um_per_px, kinematics.min_duration_s, kinematics.immotile_vap_um_s
         )
         self._detect = DetectStage(config.detect, look_ahead=0, frame_size_px=(info.width_px, info.height_px))
+        self._track = TrackStage(config.track, (info.width_px, info.height_px))
         self.kinematics = KinematicsStage(kinematics, calibration, (info.width_px, info.height_px))
         self.children = Children(self.note)
         keys = load_engine_keys(options.keys) if options.keys is not None else None
@@ -208,7 +209,7 @@ class LiveSession:
             Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
             Node("detect", detect, ("source",), "vision", (Frame,), tolerant=True),
             Node("publish_detections", PublishDetections(self.bus), ("detect",), "publish", (Detections,)),
-            Node("track", TrackStage(config.track), ("detect",), "vision", (Detections,)),
+            Node("track", self._track, ("detect",), "vision", (Detections,)),
             Node("kinematics", self.kinematics, ("track",), "vision", (Tracks,)),
             Node(
                 "publish",
