@@ -78,7 +78,7 @@ def quantise_beside(plain: Path, target: Path, data: Path, scale: float) -> None
     from casa.detect.quantise import quantise
     from casa.simulate.training import training_images
 
-    pictures = [item.image for item in clip_images(data / "visem13_clip", 0, 119)[::4]]
+    pictures: list[Any] = [item.image for item in clip_images(data / "visem13_clip", 0, 119)[::4]]
     pictures += [to_gray(item[0], 255) for item in training_images(77, 30)]
     if scale != 1:
         pictures = [np.asarray(cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)) for p in pictures]
@@ -175,8 +175,9 @@ def plot(rows: dict[str, dict[str, Any]]) -> str:
         for cpu, value, name, precision in points:
             x, y = at(cpu, value)
             colour = "#c0392b" if precision == "int8" else "#2c5aa0"
+            side = "end" if x > x1 - 80 else "start"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-                         f'<text x="{x + 6:.1f}" y="{y - 4:.1f}" fill="{colour}">{name}</text>')  # fmt: skip
+                         f'<text x="{x:.1f}" y="{y - 7:.1f}" text-anchor="{side}" fill="{colour}">{name}</text>')  # fmt: skip
     legend = '<tspan fill="#2c5aa0">float32</tspan> <tspan fill="#c0392b">8 bits</tspan>'
     parts.append(f'<text x="{width - 20}" y="{height - 12}" text-anchor="end">{legend}</text></svg>')
     return "\n".join(parts) + "\n"
