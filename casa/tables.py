@@ -91,7 +91,7 @@ def _times_ns(path: Path, columns: dict[str, NDArray[np.float64]], fps_hz: float
     return _times(path, _whole(path, columns, "frame") * (1e9 / fps_hz))
 
 
-def _times(path: Path, t_ns: NDArray[np.float64]) -> NDArray[np.int64]:
+def _times(path: Path, t_ns: NDArray[np.floating]) -> NDArray[np.int64]:
     beyond = np.abs(t_ns) > _MAX_TIME_NS
     if beyond.any():
         raise InputError(f"{path}: a time of {t_ns[beyond][0] / 1e9:g} s is beyond what casa can tell, 9e9 s")

@@ -247,7 +247,11 @@ class Heartbeat(Message, tag="heartbeat", frozen=True, eq=False, kw_only=True):
 
 
 class SessionEnd(Message, tag="session_end", frozen=True, eq=False, kw_only=True):
-    """The last message. ``sent`` and ``left_out`` count messages by type for the client that gets it."""
+    """The last message.
+
+    ``sent`` and ``left_out`` count messages by type for the client that gets it, ``tracking`` what the tracker saw,
+    refused and corrected.
+    """
 
     status: Literal["complete", "interrupted", "failed"]
     account: FrameAccount
@@ -255,6 +259,7 @@ class SessionEnd(Message, tag="session_end", frozen=True, eq=False, kw_only=True
     latency_ms: dict[Name, float | None]
     sent: dict[Name, Count] = field(default_factory=dict)
     left_out: dict[Name, Count] = field(default_factory=dict)
+    tracking: dict[Name, Count] = field(default_factory=dict)
     reason: Text = ""
 
 

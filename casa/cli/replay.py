@@ -125,6 +125,7 @@ def result_json(result: SessionResult) -> dict[str, Any]:
         "fps_processed": result.fps_processed,
         "latency_ms": result.latency_ms,
         "cpu_ms_per_frame": result.cpu_ms_per_frame,
+        "tracking": result.tracking,
         "tracks": summary.n_tracks,
         "heads_per_frame": summary.heads_per_frame,
         "concentration_m_per_ml": summary.concentration_m_per_ml,

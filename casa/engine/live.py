@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -376,6 +376,7 @@ class LiveSession:
         summary = self.kinematics.summary()
         latency = {"p50": self.ledger.latency.percentile_ms(50), "p99": self.ledger.latency.percentile_ms(99)}
         account = self.ledger.account()
+        tracking = asdict(self._track.counters)
         self.meter.tick(0.0)
         self.bus.finish(
             lambda sent, left_out: m.SessionEnd(
@@ -383,6 +384,7 @@ class LiveSession:
                 account=account,
                 summary=summary,
                 latency_ms=latency,
+                tracking=tracking,
                 sent=sent,
                 left_out=left_out,
                 reason="" if error is None else str(error)[:10_000],
@@ -403,6 +405,7 @@ class LiveSession:
             fps_processed=rate_of(self.ledger),
             latency_ms=latency,
             cpu_ms_per_frame=self.runner.graph.cpu_ms_per_frame(),
+            tracking=tracking,
         )
         return LiveResult(result, self._reconciled(), dict(self.event_counts))
 

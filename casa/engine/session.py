@@ -41,7 +41,10 @@ from casa.types import (
 
 @dataclass(frozen=True, slots=True)
 class SessionResult:
-    """What a session came to; ``cpu_ms_per_frame`` is by stage and without the network's own threads."""
+    """What a session came to.
+
+    ``cpu_ms_per_frame`` is by stage and without the network's own threads; ``tracking`` the tracker's counts.
+    """
 
     recording: Path | None
     status: str
@@ -50,6 +53,7 @@ class SessionResult:
     fps_processed: float | None
     latency_ms: dict[str, float | None]
     cpu_ms_per_frame: dict[str, float]
+    tracking: dict[str, int]
 
 
 class PictureStage:
@@ -167,12 +171,13 @@ def replay(
     frame_size_px = source.info.width_px, source.info.height_px
     kinematics = KinematicsStage(config.kinematics, calibration, frame_size_px)
     detect = DetectStage(config.detect, frame_size_px=frame_size_px)
+    track = TrackStage(config.track, frame_size_px)
     recording = RecordStage(recorder, lambda: session_record(source.info, config, calibration, detect.model, command))
     ledger = Ledger(lambda end: recording.note_end(end.index, end.field, end.t_ns, end.status, end.reason))
     nodes = [
         Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
         Node("detect", detect, ("source",), "detect", (Frame,), tolerant=True),
-        Node("track", TrackStage(config.track, frame_size_px), ("detect",), "track", (Detections,)),
+        Node("track", track, ("detect",), "track", (Detections,)),
         Node("kinematics", kinematics, ("track",), "track", (Tracks,)),
         Node(
             "record",
@@ -208,7 +213,8 @@ def replay(
     latency = {"p50": ledger.latency.percentile_ms(50), "p99": ledger.latency.percentile_ms(99)}
     status = "interrupted" if stop.is_set() else "complete"
     recording.write_ends()
-    recorder.finish(status, ledger.account(), summary, latency)
+    tracking = asdict(track.counters)
+    recorder.finish(status, ledger.account(), summary, latency, {"tracking": tracking})
     return SessionResult(
         recording=output,
         status=status,
@@ -217,6 +223,7 @@ def replay(
         fps_processed=rate_of(ledger),
         latency_ms=latency,
         cpu_ms_per_frame=runner.graph.cpu_ms_per_frame(),
+        tracking=tracking,
     )
 
 

@@ -105,6 +105,12 @@ class Recording:
             return self._json("latency") if "latency" in self._file.attrs else None
 
     @property
+    def tracking(self) -> dict[str, int] | None:
+        """What the tracker saw, refused and corrected; None where the recording does not say."""
+        with self._reading("tracking"):
+            return self._json("tracking") if "tracking" in self._file.attrs else None
+
+    @property
     def bus(self) -> dict[str, Any] | None:
         """Messages sent to, left out for and written by the recorder of a live session, by type."""
         with self._reading("bus"):

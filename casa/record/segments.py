@@ -227,6 +227,8 @@ class Segments:
             more["segment"] = {"number": self._number}
         # the engine's figures are of the whole session: of a part of it they would be wrong
         summary = end.summary if end is not None and account == end.account else None
+        if end is not None and account == end.account:
+            more["tracking"] = end.tracking
         recorder.finish(status, account, summary, end.latency_ms if end is not None else None, more)
         self.finished.append(self._path(self._number))
         self._recorder = None

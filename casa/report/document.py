@@ -273,7 +273,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
             scale_group(calibration),
             model_group(session),
             method_group(session, summary, calibration),
-            frames_group(account, recording.latency),
+            frames_group(account, recording.latency, recording.tracking),
             machine_group(session, name),
         ],
         "settings": flat_settings(session.get("config") or {}),

@@ -148,7 +148,19 @@ def method_group(session: Mapping[str, Any], summary: Summary | None, calibratio
     return Group("Method", tuple(items))
 
 
-def frames_group(account: FrameAccount, latency: Mapping[str, Any] | None) -> Group:
+_CORRECTIONS = {
+    "bad_boxes": "detections that were no boxes",
+    "boxes_outside": "detections centred outside the picture",
+    "refused_frames": "frames refused for their time",
+    "missing_frames": "frame numbers left out",
+    "misnumbered_frames": "frame numbers that did not rise",
+    "restarts": "gaps that ended every track",
+}
+
+
+def frames_group(
+    account: FrameAccount, latency: Mapping[str, Any] | None, tracking: Mapping[str, int] | None = None
+) -> Group:
     """What became of the frames."""
     items = [
         Item(
@@ -159,6 +171,9 @@ def frames_group(account: FrameAccount, latency: Mapping[str, Any] | None) -> Gr
             "counted",
         )
     ]
+    corrected = [f"{tracking[name]:,} {text}" for name, text in _CORRECTIONS.items() if tracking and tracking.get(name)]
+    if tracking:
+        items.append(Item("Left out or corrected in tracking", ", ".join(corrected) or "nothing", "counted"))
     if latency and latency.get("p50") is not None:
         p99 = latency.get("p99")
         tail = f", 99 % within {p99:.1f} ms" if p99 is not None else ""

@@ -66,7 +66,7 @@ def every_message() -> list[Any]:
         m.Gap(counts={"tracks": 3, "frame_end": 3}, ends=FrameAccount(3, 2, 0, 1, 0)),
         m.Heartbeat(mono_ns=1),
         m.SessionEnd(status="complete", account=FrameAccount(1, 1), summary=recordings.SUMMARY,
-                     latency_ms={"p50": 1.0, "p99": None}, sent={"tracks": 1}, left_out={}),
+                     latency_ms={"p50": 1.0, "p99": None}, sent={"tracks": 1}, left_out={}, tracking={"frames": 9}),
         view(), m.Start(), m.Stop(), m.Mark(text="x"), m.Snapshot(), m.GetStatus(), m.GetTrack(track_id=4),
         m.Done(text="x"), m.Refused(reason="y"),
         m.StatusReply(state="running", start=start, metrics=metrics(), summary=None, events=(event,)),

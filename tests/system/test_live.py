@@ -150,6 +150,8 @@ def test_a_live_session_with_all_that_can_befall_it(tmp_path: Path, slow_camera:
     assert result["bus"]["left_out"] == {}
     with Recording(tmp_path / "run.h5") as recording:
         assert recording.account == account
+        assert recording.tracking == result["tracking"]
+        assert result["tracking"]["frames"] == account.processed
         frames, events = recording.frames(), [event["kind"] for event in recording.events()]
         assert np.array_equal(frames["frame"], np.arange(account.captured))
         analysed = frames["frame"][frames["status"] == "processed"]

@@ -26,6 +26,9 @@ def test_a_video_becomes_a_recording_and_a_report(simulated_video: Path, tmp_pat
     assert result["tracks"] > 5
     assert result["motility_percent"]["pr"] is not None
     assert result["concentration_m_per_ml"] > 0
+    assert result["tracking"]["frames"] == 100
+    assert result["tracking"]["bad_boxes"] == result["tracking"]["restarts"] == 0
+    assert "Left out or corrected in tracking" in (tmp_path / "run.html").read_text()
     assert (tmp_path / "run.html").stat().st_size > 10_000
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob("*.journal"))
     with Recording(tmp_path / "run.h5") as recording:
@@ -33,6 +36,7 @@ def test_a_video_becomes_a_recording_and_a_report(simulated_video: Path, tmp_pat
         assert recording.account.balanced
         assert len(recording.frames()["frame"]) == 100
         assert len(recording.kinematics()) == result["tracks"]
+        assert recording.tracking == result["tracking"]
         assert recording.session["model"]["sha256"]
         assert recording.session["source"]["sha256"]
         assert len(recording.pictures()) >= 1

@@ -10,8 +10,9 @@ from casa.report.document import significant
 from casa.report.figures import measure_timing
 from casa.report.paths import MAX_POINTS, MAX_TRACKS, Path, Scale, choose_paths, one_second, origin_plot, path_data
 from casa.report.picture import _label_place, choose_picture, jpeg_data_uri, to_eight_bit
+from casa.report.provenance import frames_group
 from casa.report.statistics import effective_count, nice_step, poisson_interval, wilson_percent
-from casa.types import TrackTable
+from casa.types import FrameAccount, TrackTable
 
 
 def table_of(frame: np.ndarray, track_id: np.ndarray, x: np.ndarray, fps_hz: float = 50.0) -> TrackTable:
@@ -154,3 +155,15 @@ def test_deep_gray_pictures_are_stretched_and_encoded():
     back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     assert back is not None
     assert np.abs(back.astype(int) - eight.astype(int)).mean() < 3
+
+
+def test_what_tracking_left_out_is_told_with_the_frames():
+    def told(tracking: dict[str, int] | None) -> list[str]:
+        items = frames_group(FrameAccount(5, 5), None, tracking).items
+        return [item.value for item in items if "tracking" in item.label]
+
+    assert told(None) == []
+    assert told({"frames": 5, "bad_boxes": 0}) == ["nothing"]
+    assert told({"frames": 5, "bad_boxes": 1200, "refused_frames": 2}) == [
+        "1,200 detections that were no boxes, 2 frames refused for their time"
+    ]
