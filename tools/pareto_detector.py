@@ -177,7 +177,8 @@ def plot(rows: dict[str, dict[str, Any]]) -> str:
             colour = "#c0392b" if precision == "int8" else "#2c5aa0"
             side = "end" if x > x1 - 80 else "start"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>'
-                         f'<text x="{x:.1f}" y="{y - 7:.1f}" text-anchor="{side}" fill="{colour}">{name}</text>')  # fmt: skip
+                         f'<text x="{x:.1f}" y="{y - 7:.1f}" text-anchor="{side}" '
+                         f'fill="{colour}">{name}</text>')  # fmt: skip
     legend = '<tspan fill="#2c5aa0">float32</tspan> <tspan fill="#c0392b">8 bits</tspan>'
     parts.append(f'<text x="{width - 20}" y="{height - 12}" text-anchor="end">{legend}</text></svg>')
     return "\n".join(parts) + "\n"
