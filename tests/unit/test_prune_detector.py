@@ -17,7 +17,8 @@ CONFIGS = resource_dir("configs") / "detector"
 def prune():
     path = Path(__file__).parents[2] / "tools" / "prune_detector.py"
     spec = importlib.util.spec_from_file_location("prune_detector", path)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.prune
