@@ -210,7 +210,8 @@ def test_the_peer_gets_the_same_network(tmp_path: Path, pictures: list[np.ndarra
 
     write_ultralytics_checkpoint(resource_dir("models") / "sperm.pt", tmp_path / "peer.pt")
     model, _ = load_checkpoint(tmp_path / "peer.pt")
-    fullest = max(range(len(pictures) - 1), key=lambda k: len(reference[k][0]))
+    # One of the two whose sides are multiples of the stride: ultralytics' model does not fill up, casa does.
+    fullest = max(range(2), key=lambda k: len(reference[k][0]))
     gray = load_gray(pictures[fullest])
     with torch.no_grad():
         out = model(torch.from_numpy(gray)[None, None].float() / 255)[0][0].numpy()

@@ -49,6 +49,7 @@ def test_split_join_debris_delete_and_undo(open_viewer, own_field, qtbot):
     before = hashlib.sha256(own_field.read_bytes()).hexdigest()
     window = open_viewer(own_field)
     seek(window, qtbot, 75)
+    qtbot.waitUntil(lambda: window.tick() or window.figures is not None, timeout=60_000)
     recording, track = window.recording, long_track(window)
     n_tracks = window.figures.summary.n_tracks
     rows = len(recording.sperm(track).path)
