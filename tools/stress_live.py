@@ -1,9 +1,10 @@
 """What a live session stands: kills, frozen and many viewers, malformed messages, long runs. One JSON object a run.
+What follows ``--`` goes to ``casa live``.
 
 python tools/stress_live.py kills --of recorder --times 20
 python tools/stress_live.py kills --of engine --times 20
 python tools/stress_live.py viewers --seconds 60
-python tools/stress_live.py session --seconds 600 --config live
+python tools/stress_live.py session --seconds 600 -- --view
 python tools/stress_live.py fuzz --messages 1000000
 """
 
@@ -313,9 +314,9 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--config", default="live")
-    parser.add_argument("more", nargs="*", help="further arguments of `casa live`, behind --")
-    given = parser.parse_args()
-    more = ["--config", given.config, *given.more]
+    own, _, further = " ".join(sys.argv[1:]).partition(" -- ")
+    given = parser.parse_args(own.split())
+    more = ["--config", given.config, *further.split()]
     rng = random.Random(given.seed)
     if given.what == "kills":
         found = (kill_recorder if given.of == "recorder" else kill_engine)(given.times, rng, more)

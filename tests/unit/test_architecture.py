@@ -12,9 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "casa"
 
-BASE = {"types", "errors", "config", "tables", "progress", "resources", "kernels"}
+BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels"}
 ALLOWED = {
     "types": set(),
+    "cells": {"types"},
     "errors": set(),
     "progress": set(),
     "resources": {"errors"},
@@ -22,11 +23,14 @@ ALLOWED = {
     "config": {"errors", "resources"},
     "tables": {"errors", "types"},
     "graph": {"types", "errors"},
-    "bus": {"types", "errors", "config"},
+    "bus": {"types", "cells", "errors", "config"},
     "sources": BASE | {"simulate"},
     "detect": BASE | {"simulate", "evaluate", "sources"},  # training makes its data and scores itself
     "track": BASE,
     "kinematics": BASE,
+    "clips": BASE,
+    "grade": BASE | {"evaluate", "simulate"},  # training scores itself, and makes the simulated panel
+    "morphology": BASE | {"evaluate", "simulate"},
     "calibrate": BASE,
     "record": BASE | {"bus"},  # the recorder is a process on the bus
     "report": BASE | {"record"},
