@@ -94,13 +94,6 @@ class Subscriber:
             raise
 
     @property
-    def fds(self) -> list[int]:
-        """Descriptors that become readable when something may have come, for an event loop.
-
-        They are edge-triggered: after each wake, call ``view`` and ``events`` until they give nothing.
-        """
-        return [int(socket.getsockopt(zmq.FD)) for socket in (self._view, self._events) if socket is not None]
-
     @property
     def bad(self) -> int:
         """Messages that were none."""

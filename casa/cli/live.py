@@ -52,10 +52,10 @@ def live(
 
     from casa.bus.address import Endpoint
     from casa.calibrate.profile import load_profile
-    from casa.cli.durations import seconds_of
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.cli.replay import result_json
+    from casa.cli.values import seconds_of
     from casa.config import load_config
     from casa.errors import InputError
     from casa.sources import open_live_source

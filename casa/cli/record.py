@@ -30,8 +30,8 @@ def record(
     from casa.bus.address import Endpoint
     from casa.bus.keys import load_client_keys
     from casa.bus.lifeline import follow_parent
-    from casa.cli.durations import seconds_of
     from casa.cli.output import print_json, stop_on_interrupt
+    from casa.cli.values import seconds_of
     from casa.config import RecordConfig
     from casa.errors import InputError
     from casa.record.process import record_bus

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from casa.errors import InputError
+
+_TIME_UNITS_S = {"": 1.0, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
 def size_px(text: str | None, option: str) -> tuple[int, int] | None:
@@ -29,3 +33,11 @@ def frame_range(text: str | None) -> tuple[int | None, int | None]:
     if first is not None and stop is not None and stop <= first:
         raise InputError(f"--frames {text}: the stop must be above the first")
     return first, stop
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Seconds of 90s, 10min, 1h or a plain number. Raises InputError, which names the option."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h)?", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise InputError(f"{option} {text}: expected a length of time, as in 90s, 10min or 1h")
+    return float(found[1]) * _TIME_UNITS_S[found[2] or ""]

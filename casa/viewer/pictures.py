@@ -9,7 +9,6 @@ import json
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -217,13 +216,3 @@ def _exactly(stream: Any, length: int) -> NDArray[np.uint8]:
             raise EOFError
         at += count
     return buffer
-
-
-def wait_until(condition: Any, timeout_s: float) -> bool:
-    """Whether ``condition()`` came true in time; for programs without a window."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from casa.bus.messages import UNGRADED
-from casa.cli.durations import seconds_of
 from casa.cli.top import _table
+from casa.cli.values import seconds_of
 from casa.engine.children import Children
 from casa.engine.restarting import Restarting
 from casa.engine.trails import TrailStore
