@@ -238,17 +238,28 @@ def viewers(seconds: float, more: list[str]) -> dict[str, Any]:
 
 
 def long_session(seconds: float, more: list[str]) -> dict[str, Any]:
-    """A session of that length; its figures, and the engine's memory at the beginning and at the end."""
+    """A session of that length; its figures, and the engine's memory and the machine's load as it went."""
     with tempfile.TemporaryDirectory() as name:
         session = Session(Path(name), "--duration", str(seconds), *more)
         session.wait_running()
-        memory = [rss_mib(session.process.pid)]
+        memory, load, dropped = [], [], []
         while session.process.poll() is None:
             time.sleep(min(5.0, seconds / 10))
             with suppress(OSError, ValueError, IndexError):
-                memory.append(rss_mib(session.process.pid))
+                mib = rss_mib(session.process.pid)
+                if mib > 0 and (found := session.status()) is not None:
+                    memory.append(round(mib, 1))
+                    dropped.append(found.metrics.account.dropped)
+                    load.append(os.getloadavg()[0])
         result = session.result(600)
-        return {"result": result, "memory_mib": [memory[0], memory[-1]], "recording": check(session.output)}
+        tenth = max(len(memory) // 10, 1)
+        return {
+            "result": result,
+            "memory_mib_by_tenths": memory[::tenth],
+            "dropped_by_tenths": dropped[::tenth],
+            "load_by_tenths": load[::tenth],
+            "recording": check(session.output),
+        }
 
 
 def rss_mib(pid: int) -> float:

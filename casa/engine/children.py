@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ class Child:
     command: list[str]
     again: list[str]
     max_restarts: int
+    niceness: int = 0
     process: subprocess.Popen[Any] | None = None
     state: str = "starting"
     restarts: int = 0
@@ -61,10 +63,20 @@ class Children:
         self._on_event = on_event
         self._children: dict[str, Child] = {}
 
-    def start(self, name: str, arguments: list[str], *, again: list[str] | None = None, max_restarts: int = 0) -> Child:
-        """Start ``casa ARGUMENTS``."""
+    def start(
+        self,
+        name: str,
+        arguments: list[str],
+        *,
+        again: list[str] | None = None,
+        max_restarts: int = 0,
+        niceness: int = 0,
+    ) -> Child:
+        """Start ``casa ARGUMENTS``; with ``niceness`` (0 to 19) it gives way to the engine where cores are few."""
         base = [sys.executable, "-m", "casa"]
-        child = Child(name, base + arguments, base + (again if again is not None else arguments), max_restarts)
+        child = Child(
+            name, base + arguments, base + (again if again is not None else arguments), max_restarts, niceness
+        )
         self._children[name] = child
         self._spawn(child, child.command)
         return child
@@ -75,6 +87,9 @@ class Children:
         child.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=child_environment(), **options
         )
+        if child.niceness and sys.platform != "win32":
+            with suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, child.process.pid, child.niceness)
         child.started_at = time.monotonic()
         child.state = "running"
 

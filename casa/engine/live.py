@@ -55,6 +55,7 @@ from casa.types import (
 RECORDER = "recorder"
 VIEWER = "viewer"
 _TICK_S = 0.05
+_VIEWER_NICENESS = 5
 _METRICS_S = 1.0
 _JOIN_S = 30.0
 _WARM_UP_FRAMES = 3
@@ -326,7 +327,7 @@ class LiveSession:
             first = [*arguments, "--force"] if options.force else arguments
             self.children.start(RECORDER, first, again=arguments, max_restarts=live_.restarts)
         if options.view:
-            self.children.start(VIEWER, ["view", endpoint, *keys], max_restarts=3)
+            self.children.start(VIEWER, ["view", endpoint, *keys], max_restarts=3, niceness=_VIEWER_NICENESS)
 
     def _wait_for_start(self) -> bool:
         """With ``wait``, until a client says so; False where the session is stopped before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import bus_messages
@@ -142,7 +143,7 @@ def test_a_process_that_is_killed_is_started_again_one_that_was_called_wrongly_i
     children = Children(lambda *event: events.append(event))
     try:
         wrong = children.start("wrong", ["nonsense"], max_restarts=5)
-        waiting = children.start("waiting", ["record", "nobody", "-o", "x.h5"], max_restarts=5)
+        waiting = children.start("waiting", ["record", "nobody", "-o", "x.h5"], max_restarts=5, niceness=5)
         assert waiting.process is not None
         first = waiting.process.pid
         waiting.process.kill()
@@ -154,6 +155,7 @@ def test_a_process_that_is_killed_is_started_again_one_that_was_called_wrongly_i
         assert wrong.restarts == 0
         assert waiting.restarts == 1
         assert waiting.process.pid != first
+        assert os.getpriority(os.PRIO_PROCESS, waiting.process.pid) == 5 + os.getpriority(os.PRIO_PROCESS, 0)
         assert {kind for _, kind, _ in events} == {"wrong_failed", "waiting_died", "waiting_restarted"}
         assert {health.name for health in children.health()} == {"wrong", "waiting"}
     finally:
