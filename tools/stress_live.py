@@ -325,7 +325,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--config", default="live")
-    own, _, further = " ".join(sys.argv[1:]).partition(" -- ")
+    own, _, further = f"{' '.join(sys.argv[1:])} ".partition(" -- ")
     given = parser.parse_args(own.split())
     more = ["--config", given.config, *further.split()]
     rng = random.Random(given.seed)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from casa.bus.messages import Heartbeat, Metrics
+from casa.kinematics.grade import motility_percent
 from casa.types import FrameAccount, Summary
 
 if TYPE_CHECKING:
@@ -34,11 +36,22 @@ class Meter:
                 self._said_at = now
                 self._session.bus.event(Heartbeat(mono_ns=time.monotonic_ns()))
             return
-        self.summary = self._session.kinematics.summary()
+        self.summary = self._summary()
         self.metrics = self._measure(took_s)
         self._at = self._said_at = now
         self._account = self.metrics.account
         self._session.bus.event(self.metrics)
+
+    def _summary(self) -> Summary:
+        """The figures so far; motility by the last second of every track in view, since those that have ended say too
+        little of slow ones, which stay.
+        """
+        seconds = self._session.publish.seconds_by_grade
+        return replace(
+            self._session.kinematics.summary(),
+            motility_percent=motility_percent(seconds),
+            graded_time_s=float(seconds.sum()),
+        )
 
     def _measure(self, took_s: float) -> Metrics:
         session = self._session

@@ -146,6 +146,11 @@ class PublishStage:
         with self._lock:
             return self._trails.path(track_id)
 
+    @property
+    def seconds_by_grade(self) -> Any:
+        """(4,) float64: time in grades a to d of all tracks so far, those in view too."""
+        return self._trails.seconds_by_grade
+
     def ended(self, track_id: int) -> KinematicsTable | None:
         """The row of a track that ended not long ago."""
         with self._lock:

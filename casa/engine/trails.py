@@ -17,6 +17,7 @@ from casa.types import Float32Array, FloatArray, IntArray, Tracks
 
 _WINDOW_NS = 10**9
 _MAX_POINTS = 512
+_COUNT_NS = 250_000_000  # time by grade is counted this often
 _AVERAGE_NS = 10**8  # of the path by which a still head is told from one that beats
 
 
@@ -61,6 +62,8 @@ class TrailStore:
         self._n = np.empty(0, np.int64)
         self._slots: IntArray = np.empty(0, np.int64)
         self._now_ns = 0
+        self._counted_ns: int | None = None
+        self.seconds_by_grade = np.zeros(4)  # (4,) track-seconds in grades a to d so far
 
     def add(self, tracks: Tracks) -> None:
         """Take the tracks of a frame."""
@@ -81,6 +84,13 @@ class TrailStore:
         self._t_ns[slots, at] = tracks.t_ns
         self._n[slots] += 1
         self._slots, self._now_ns = slots, tracks.t_ns
+        if self._counted_ns is None:
+            self._counted_ns = tracks.t_ns
+        elif self._um_per_px is not None and tracks.t_ns - self._counted_ns >= _COUNT_NS:
+            grade = self.trails().grade
+            counts = np.bincount(grade[grade != UNGRADED], minlength=4)
+            self.seconds_by_grade = self.seconds_by_grade + counts * ((tracks.t_ns - self._counted_ns) / 1e9)
+            self._counted_ns = tracks.t_ns
 
     def path(self, track_id: int) -> tuple[IntArray, FloatArray] | None:
         """(n,) times in ns and (n, 2) positions in px that are kept of a track; None for one that is not in view."""

@@ -319,7 +319,9 @@ class BusFeed:
             shade=shade,
             unit="µm/s" if self._um_per_px else "px/s",
             calibration=self._calibration or self._scale_only(),
-            note="" if self._summary is None else "Motility: of tracks that have ended, fast ones first.",
+            note=""
+            if self._summary is None
+            else "Motility: of every track, second by second; not corrected for jitter.",
             captured=account.captured if account else 0,
             lost=account.dropped + account.failed if account else 0,
         )

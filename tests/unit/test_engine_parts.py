@@ -58,6 +58,22 @@ def test_speeds_and_grades_of_the_moment_are_those_of_the_last_second():
     assert last == pytest.approx([80 * 199 / FPS_HZ, 0], abs=1e-3)
 
 
+def test_time_by_grade_counts_tracks_that_are_still_in_view():
+    trails = store()
+    for frame in range(500):
+        t = frame / FPS_HZ
+        fast = {10 + int(t): (80 * (t % 1), 0.0)} if t % 1 < 0.9 else {}  # a new one each second, gone after .9 s
+        trails.add(tracks(frame, {1: (20 * t, 50), 4: (300, 300), **fast}))
+    a, b, c, d = trails.seconds_by_grade
+    assert (b, d) == (pytest.approx(9.5, abs=0.3), pytest.approx(9.5, abs=0.3))
+    assert 2 < a < 5
+    assert c == 0
+    plain = store(None)
+    for frame in range(100):
+        plain.add(tracks(frame, {1: (frame, 0)}))
+    assert plain.seconds_by_grade.sum() == 0
+
+
 def test_a_young_track_and_an_uncalibrated_one_have_no_grade():
     young, plain = store(), store(None)
     for frame in range(60):
