@@ -1,0 +1,1 @@
+"""Grade distributions of sperm clips: networks, training, data, and the grader that runs them."""
