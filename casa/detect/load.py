@@ -16,12 +16,13 @@ from casa.errors import InputError
 Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
 
 
-def load_detector(config: DetectConfig) -> Detector:
+def load_detector(config: DetectConfig, one_at_a_time: bool = False) -> Detector:
     """The detector that ``config`` asks for.
 
     ``backend: auto`` is PyTorch in half precision where there is a CUDA device, else OpenVINO; a path ending in .xml
     means OpenVINO. ``int8: null`` is 8 bits in OpenVINO on x86-64 where the manifest has such weights, which were then
-    found as exact as the others; elsewhere float32.
+    found as exact as the others; elsewhere float32. ``one_at_a_time``: no picture is started before the last one is
+    finished, so that all cores work on the one.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def load_detector(config: DetectConfig) -> Detector:
     CasaError : weights whose sum is not the manifest's.
     """
     kind, device = _choose_backend(config)
-    weights, backend = _load(config, kind, device)
+    weights, backend = _load(config, kind, device, one_at_a_time)
     entry = weights.entry
     model = ModelInfo(
         name=entry.name,
@@ -47,7 +48,9 @@ def load_detector(config: DetectConfig) -> Detector:
     return Detector(backend, model, config)
 
 
-def _load(config: DetectConfig, kind: Kind, device: Literal["cpu", "cuda"]) -> tuple[Weights, Backend]:
+def _load(
+    config: DetectConfig, kind: Kind, device: Literal["cpu", "cuda"], one_at_a_time: bool
+) -> tuple[Weights, Backend]:
     if config.int8 and kind in ("torch", "tensorrt"):
         raise InputError(
             f"backend {kind} has no 8-bit weights; use --backend openvino or onnx, or leave detect.int8 empty"
@@ -73,7 +76,7 @@ def _load(config: DetectConfig, kind: Kind, device: Literal["cpu", "cuda"]) -> t
         return weights, OnnxBackend(weights.path, config.threads)
     from casa.detect.backend_openvino import OpenVinoBackend
 
-    return weights, OpenVinoBackend(weights.path, config.threads)
+    return weights, OpenVinoBackend(weights.path, config.threads, one_at_a_time)
 
 
 def _kinds_on_cpu(int8: bool | None, kind: Kind) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class DetectStage:
         """Load and check the weights, and compile what runs on every frame."""
         warm_up(decode.warm_up)
         if self._detector is None:
-            self._detector = load_detector(self._config)
+            self._detector = load_detector(self._config, one_at_a_time=self._look_ahead == 0)
         if self._frame_size_px is not None:
             with suppress(Exception):  # what is wrong will be told of a frame, not of this black picture
                 self._detector.detect([np.zeros(self._frame_size_px[::-1], np.uint8)])
