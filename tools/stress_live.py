@@ -76,7 +76,7 @@ class Session:
 
     def pid(self, name: str) -> int:
         """The process number of one of the engine's processes; 0 where it does not run."""
-        found = self.status()
+        found = self.status() or self.status()
         return next((p.pid for p in found.metrics.processes if p.name == name), 0) if found is not None else 0
 
     def stop(self, timeout_s: float = 300) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def kill_engine(times: int, rng: random.Random, more: list[str]) -> dict[str, An
             session = Session(Path(name), *more)
             session.wait_running(5)
             time.sleep(rng.uniform(0, 4))
-            recorder = session.pid("recorder")
+            while not (recorder := session.pid("recorder")):
+                time.sleep(0.05)
             with Subscriber(session.endpoint, events=False) as subscriber:
                 subscriber.wait(2)
                 subscriber.wait(rng.uniform(0, 0.3))
