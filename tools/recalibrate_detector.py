@@ -26,10 +26,10 @@ from casa.detect.augment import LabelledImage
 from casa.detect.confidence import fit_confidence
 from casa.detect.load import load_detector
 from casa.detect.preprocess import to_gray
-from casa.detect.weights import file_sha256, read_manifest, write_manifest
 from casa.resources import resource_dir
 from casa.simulate.scene import PRESETS, Scene
 from casa.types import Frame
+from casa.weights import file_sha256, read_manifest, write_manifest
 
 FIELDS = ("default", "dense", "brightfield", "sparse", "fast")
 SEEDS = (901, 902)

@@ -55,7 +55,7 @@ def run_casa(task: dict[str, Any]) -> dict[str, Any]:
 def _peer_model(task: dict[str, Any], config: Any) -> Any:
     """Ultralytics' ``YOLO`` with the weights that casa runs."""
     from casa.detect.network import write_ultralytics_checkpoint
-    from casa.detect.weights import resolve_weights
+    from casa.weights import resolve_weights
 
     checkpoint = Path(task["folder"]) / "peer.pt"
     if not checkpoint.is_file():

@@ -25,7 +25,7 @@ def chosen_weights(weights: str | None, accuracy: bool) -> str | None:
         return weights
     if weights is not None:
         raise InputError("--accuracy chooses the weights: leave out --weights, or --accuracy")
-    from casa.detect.weights import most_accurate
+    from casa.weights import most_accurate
 
     return most_accurate()
 

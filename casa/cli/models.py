@@ -16,8 +16,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 def list_models(as_json: AsJson = False) -> None:
     """List the networks: task, licence, what they were trained on, scores, files."""
     from casa.cli.output import print_json
-    from casa.detect.weights import read_manifest
     from casa.resources import resource_dir
+    from casa.weights import read_manifest
 
     entries = read_manifest(resource_dir("models"))
     if as_json:
@@ -53,9 +53,9 @@ def list_models(as_json: AsJson = False) -> None:
 def verify_models(as_json: AsJson = False) -> None:
     """Check every network's files against the sums in the manifest; exit code 1 if one is not as published."""
     from casa.cli.output import print_json
-    from casa.detect.weights import check_sum, read_manifest
     from casa.errors import CasaError
     from casa.resources import resource_dir
+    from casa.weights import check_sum, read_manifest
 
     checked: dict[str, str] = {}
     failures: list[CasaError] = []
@@ -84,9 +84,9 @@ def install_model(
 ) -> None:
     """Put a trained network among casa's own, so that it is found by its name."""
     from casa.detect.publish import install
-    from casa.detect.weights import read_manifest
     from casa.errors import InputError
     from casa.resources import resource_dir
+    from casa.weights import read_manifest
 
     target = resource_dir("models")
     if name in read_manifest(target) and not force:
@@ -115,9 +115,9 @@ def quantise_model(
     from casa.detect.preprocess import to_gray
     from casa.detect.publish import add_file
     from casa.detect.quantise import import_nncf, quantise
-    from casa.detect.weights import check_sum, read_manifest
     from casa.errors import InputError
     from casa.simulate.training import training_images
+    from casa.weights import check_sum, read_manifest
 
     entry = read_manifest(folder).get(name)
     if entry is None or "onnx" not in entry.files:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from casa.detect.augment import LabelledImage
     from casa.detect.train import TrainConfig
-    from casa.detect.weights import ModelEntry
+    from casa.weights import ModelEntry
 
 app = typer.Typer(help="Train casa's networks.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -122,9 +122,9 @@ def finish_training(
     from casa.detect import load_detector, network, publish
     from casa.detect.confidence import fit_confidence
     from casa.detect.dataset import simulated_images
-    from casa.detect.weights import ModelEntry
     from casa.errors import CasaError
     from casa.simulate.training import training_images
+    from casa.weights import ModelEntry
 
     files = publish.write_files(model, settings, output)
     seed_of_fit = seed + 500_000

@@ -10,8 +10,8 @@ from typing import Literal
 from casa.config import DetectConfig
 from casa.detect.backends import Backend
 from casa.detect.detector import Detector, ModelInfo
-from casa.detect.weights import Weights, resolve_weights
 from casa.errors import InputError
+from casa.weights import Weights, resolve_weights
 
 Kind = Literal["torch", "onnx", "openvino", "tensorrt"]
 

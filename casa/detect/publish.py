@@ -11,8 +11,8 @@ from typing import Any
 
 from casa.detect import network
 from casa.detect.train import TrainConfig
-from casa.detect.weights import ModelEntry, check_sum, file_sha256, read_manifest, write_manifest
 from casa.errors import CasaError, InputError
+from casa.weights import ModelEntry, check_sum, file_sha256, read_manifest, write_manifest
 
 LICENCE = "AGPL-3.0-or-later"
 

@@ -156,7 +156,7 @@ def test_weights_whose_sum_is_wrong(simulated_video, tmp_path: Path):
     code = (
         "import sys, pathlib, casa.resources as r; p = pathlib.Path(sys.argv.pop(1)); old = r.resource_dir;"
         "r.resource_dir = lambda kind: p if kind == 'models' else old(kind);"
-        "import casa.detect.weights as w; w.resource_dir = r.resource_dir;"
+        "import casa.weights as w; w.resource_dir = r.resource_dir;"
         "from casa.cli.main import main; main()"
     )
     done = subprocess.run(

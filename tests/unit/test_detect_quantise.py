@@ -14,10 +14,10 @@ from casa.config import DetectConfig
 from casa.detect import load_detector
 from casa.detect.preprocess import to_gray
 from casa.detect.publish import add_file
-from casa.detect.weights import ModelEntry, read_manifest, write_manifest
 from casa.errors import InputError
 from casa.resources import resource_dir
 from casa.simulate.training import random_training_image
+from casa.weights import ModelEntry, read_manifest, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_eight_bits_find_what_float32_finds(folder: Path, pictures: list[np.ndar
 
 
 def test_the_manifest_decides_which_weights_openvino_takes(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("casa.detect.weights.resource_dir", lambda kind: folder)
+    monkeypatch.setattr("casa.weights.resource_dir", lambda kind: folder)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     entry = read_manifest(folder)["sperm"]
     assert set(entry.files) == {"onnx", "int8"}
@@ -136,7 +136,7 @@ def test_nncf_reports_nothing_to_anybody(tmp_path: Path):
 
 
 def test_accuracy_chooses_the_detector_of_that_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("casa.detect.weights.resource_dir", lambda kind: tmp_path)
+    monkeypatch.setattr("casa.weights.resource_dir", lambda kind: tmp_path)
     with pytest.raises(InputError, match="no detector of that role"):
         chosen_weights(None, True)
     file = {"onnx": (tmp_path / "a.onnx", "0" * 64)}

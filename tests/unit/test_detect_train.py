@@ -13,9 +13,9 @@ from casa.detect.confidence import detections_on_heads, fit_confidence
 from casa.detect.dataset import clip_images, simulated_images
 from casa.detect.network import save_state
 from casa.detect.train import load_train_config, steps_per_epoch, train
-from casa.detect.weights import read_manifest
 from casa.errors import InputError
 from casa.resources import resource_dir
+from casa.weights import read_manifest
 
 SHIPPED = resource_dir("configs") / "detector" / "train.yaml"
 

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 from casa.cli.models import app
 from casa.config import DetectConfig
 from casa.detect import load_detector
-from casa.detect.weights import ModelEntry, file_sha256, read_manifest, resolve_weights, write_manifest
 from casa.errors import CasaError, InputError
 from casa.resources import resource_dir
+from casa.weights import ModelEntry, file_sha256, read_manifest, resolve_weights, write_manifest
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_file_that_was_changed_is_refused(models: Path):
 
 
 def test_a_file_of_the_manifest_that_is_missing_is_said_to_be(models: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("casa.detect.weights.resource_dir", lambda kind: models)
+    monkeypatch.setattr("casa.weights.resource_dir", lambda kind: models)
     (models / "sperm.onnx").unlink()
     with pytest.raises(CasaError, match=r"sperm\.onnx: the weights are missing"):
         load_detector(DetectConfig(backend="onnx"))

@@ -108,8 +108,10 @@ def check_sum(path: Path, expected_sha256: str) -> str:
     return actual
 
 
-def resolve_weights(name_or_path: str, kinds: tuple[str, ...]) -> Weights:
+def resolve_weights(name_or_path: str, kinds: tuple[str, ...], task: str = "detector") -> Weights:
     """The weights by name in casa's manifest, or by path; the first of ``kinds`` (onnx, int8, state, ir) that exists.
+
+    ``task`` is what they are for, as the manifest calls it: detector, grade.
 
     Raises
     ------
@@ -118,32 +120,34 @@ def resolve_weights(name_or_path: str, kinds: tuple[str, ...]) -> Weights:
     suffixes = {"onnx": ".onnx", "int8": ".onnx", "state": ".pt", "ir": ".xml"}
     path = Path(name_or_path)
     if path.suffix in suffixes.values() or path.is_file():
-        return _resolve_path(path, {kind: suffixes[kind] for kind in kinds})
+        return _resolve_path(path, {kind: suffixes[kind] for kind in kinds}, task)
     shipped = read_manifest(resource_dir("models"))
     entry = shipped.get(name_or_path)
-    if entry is None or entry.task != "detector":
-        known = ", ".join(sorted(name for name, item in shipped.items() if item.task == "detector")) or "none"
-        raise InputError(f"{name_or_path}: no such detector (known: {known}), nor a file ending in .onnx, .pt or .xml")
+    if entry is None or entry.task != task:
+        known = ", ".join(sorted(name for name, item in shipped.items() if item.task == task)) or "none"
+        what = {"detector": "detector"}.get(task, f"{task} network")
+        raise InputError(f"{name_or_path}: no such {what} (known: {known}), nor a file ending in .onnx, .pt or .xml")
     for kind in kinds:
         if kind in entry.files:
             file, sha256 = entry.files[kind]
             return Weights(file, check_sum(file, sha256), entry)
-    raise InputError(f"{name_or_path}: the manifest has no {' or '.join(kinds)} file of this detector")
+    raise InputError(f"{name_or_path}: the manifest has no {' or '.join(kinds)} file of this network")
 
 
-def _resolve_path(path: Path, wanted: dict[str, str]) -> Weights:
+def _resolve_path(path: Path, wanted: dict[str, str], task: str) -> Weights:
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
     # The other file of the same training will do: sperm.onnx given, sperm.pt needed.
     candidates = [path] if path.suffix in wanted.values() else [path.with_suffix(s) for s in wanted.values()]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
-        raise InputError(f"{path}: this backend reads {' or '.join(wanted.values())}; choose another with --backend")
+        reads = f"this backend reads {' or '.join(dict.fromkeys(wanted.values()))}"
+        raise InputError(f"{path}: {reads}; choose another with --backend")
     for entry in read_manifest(found.parent).values():
         for file, sha256 in entry.files.values():
             if file.name == found.name:
                 return Weights(found, check_sum(found, sha256), entry)
-    entry = ModelEntry(found.stem, "detector", found.parent, {})
+    entry = ModelEntry(found.stem, task, found.parent, {})
     return Weights(found, file_sha256(found), entry)
 
 
