@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from casa.report.statistics import nice_step
+from casa.statistics import nice_step
 
 #: Order of the shades of a chart: WHO grades, then what was not graded.
 SHADES = ("a", "b", "c", "d", "u")

@@ -41,7 +41,7 @@ from casa.report.provenance import (
     scale_group,
     source_group,
 )
-from casa.report.statistics import effective_count, nice_step
+from casa.statistics import effective_count, nice_step
 from casa.types import MOTILITY_GRADES, Calibration, KinematicsFlag, KinematicsTable
 
 #: Pictures of which the best is shown; a long recording keeps more than fit in memory.

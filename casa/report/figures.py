@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casa.report import texts
-from casa.report.statistics import Spread, effective_count, poisson_interval, spread, wilson_percent
 from casa.report.texts import Note
+from casa.statistics import Spread, effective_count, poisson_interval, spread, wilson_percent
 from casa.types import (
     MOTILITY_GRADES,
     Calibration,

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from casa.report.charts import line, svg, text
-from casa.report.statistics import nice_step
+from casa.statistics import nice_step
 from casa.types import TrackTable
 
 MAX_TRACKS = 200

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "casa"
 
-BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels", "weights"}
+BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels", "weights", "statistics"}
 ALLOWED = {
     "types": set(),
     "cells": {"types"},
@@ -20,6 +20,7 @@ ALLOWED = {
     "progress": set(),
     "resources": {"errors"},
     "kernels": set(),
+    "statistics": set(),
     "weights": {"errors", "resources"},
     "config": {"errors", "resources"},
     "tables": {"errors", "types"},
@@ -30,11 +31,12 @@ ALLOWED = {
     "track": BASE,
     "kinematics": BASE,
     "clips": BASE,
-    "grade": BASE | {"evaluate", "simulate"},  # training scores itself, and makes the simulated panel
-    "morphology": BASE | {"evaluate", "simulate"},
+    "grade": BASE | {"clips", "evaluate", "simulate"},  # reads clips; training scores itself and makes the panel
+    "morphology": BASE | {"clips", "evaluate", "simulate"},
     "calibrate": BASE,
     "record": BASE | {"bus"},  # the recorder is a process on the bus
     "report": BASE | {"record"},
+    "samples": BASE | {"record"},
     "simulate": BASE,
     "evaluate": BASE,
     "viewer": BASE | {"bus", "record", "kinematics"},  # nothing of torch or cv2: tests/gui holds that

@@ -11,7 +11,7 @@ from casa.report.figures import measure_timing
 from casa.report.paths import MAX_POINTS, MAX_TRACKS, Path, Scale, choose_paths, one_second, origin_plot, path_data
 from casa.report.picture import _label_place, choose_picture, jpeg_data_uri, to_eight_bit
 from casa.report.provenance import frames_group
-from casa.report.statistics import effective_count, nice_step, poisson_interval, wilson_percent
+from casa.statistics import effective_count, nice_step, poisson_interval, wilson_percent
 from casa.types import FrameAccount, TrackTable
 
 

@@ -1,4 +1,4 @@
-"""Intervals and order statistics for the report. Knows nothing of recordings or of how figures are shown."""
+"""Intervals and order statistics of figures. Knows nothing of recordings or of how figures are shown."""
 
 from __future__ import annotations
 
