@@ -267,6 +267,35 @@ class KinematicsConfig(Section):
     )
 
 
+class ClipsConfig(Section):
+    """Clips that follow single sperm; lengths are fractions of a head's box, so that no camera's pixels matter."""
+
+    every_s: Positive = Field(
+        default=16 / 15, description="a track gives a clip this often; a clip is 16/15 s long, so less means overlap"
+    )
+    min_frames: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=6, description="a track that ends with fewer pictures, and without a clip, gives none"
+    )
+    max_missed_s: NonNegative = Field(
+        default=0.3, description="a track that is not seen for longer begins a new clip when it is seen again"
+    )
+    template_of_size: Positive = Field(default=1.1, description="side of the template: the head and a bit of neck")
+    search_of_size: Positive = Field(
+        default=0.25, description="how far from the track's box the head is looked for; twice that where it was missed"
+    )
+    min_score: Fraction = Field(default=0.5, description="a template that correlates less has not found its head")
+    refresh_every_s: Positive = Field(default=0.25, description="the template is taken anew this often, if it holds")
+    refresh_within_of_size: Positive = Field(
+        default=0.03, description="it holds while the first template says the same place to within this"
+    )
+    centre_memory_s: Positive = Field(
+        default=1.0, description="time over which boxes say where in the template the head's middle is"
+    )
+    crossing_of_size: NonNegative = Field(
+        default=1.0, description="a head whose middle is nearer to another's than this is flagged as crossing"
+    )
+
+
 class RecordConfig(Section):
     """What the recording keeps and how often it is made safe."""
 
@@ -327,6 +356,7 @@ class Config(Section):
     track: TrackConfig = TrackConfig()
     offline: OfflineConfig = OfflineConfig()
     kinematics: KinematicsConfig = KinematicsConfig()
+    clips: ClipsConfig = ClipsConfig()
     record: RecordConfig = RecordConfig()
     graph: GraphConfig = GraphConfig()
     bus: BusConfig = BusConfig()
