@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casa.errors import CasaError, InputError
+from casa.simulate.head_shapes import PART_NAMES
+from casa.simulate.heads import RenderedHeads, render_heads
 from casa.types import IntArray, _check_column
 
 #: Endings of picture files that are read.
@@ -296,6 +298,36 @@ def read_mhsma(folder: Path, label: str = "head", splits: Sequence[str] = MHSMA_
         splits=tuple(split for split, _ in names),
         name="mhsma",
     )
+
+
+def rendered_heads(
+    count: int, preset: str = "hushem", seed: int = 0, label: str = "class", n_experts: int = 3
+) -> tuple[HeadImages, RenderedHeads]:
+    """Rendered crops as a set, with their whole truth beside it; what experts say is simulated too.
+
+    Parameters
+    ----------
+    preset : a key of ``casa.simulate.heads.HEAD_PRESETS``.
+    label : "class" for shapes with experts, or a part of ``MHSMA_LABELS`` for normal and abnormal of that part.
+
+    Raises
+    ------
+    InputError : an unknown preset or label.
+    """
+    if label != "class" and label not in MHSMA_LABELS:
+        raise InputError(f"rendered heads are labelled by class, {', '.join(MHSMA_LABELS)}, not {label!r}")
+    truth = render_heads(count, preset, seed, n_experts)
+    ids = tuple(f"rendered/{preset}-{seed}/{k:05d}" for k in range(count))
+    by_class = label == "class"
+    return HeadImages(
+        truth.images,
+        truth.labels if by_class else truth.parts[:, PART_NAMES.index(label)],
+        truth.class_names if by_class else ("normal", "abnormal"),
+        ids,
+        experts=truth.experts if by_class else None,
+        name=f"rendered-{preset}",
+        um_per_px=truth.um_per_px,
+    ), truth
 
 
 def _read_array(path: Path) -> NDArray[Any]:
