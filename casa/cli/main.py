@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from casa import __version__
-from casa.cli import bench, calibrate, evaluate, models, train_detector
+from casa.cli import bench, calibrate, evaluate, models, sample, train_detector
 from casa.cli.demo import demo
 from casa.cli.detect import detect
 from casa.cli.evaluate_kinematics import evaluate_kinematics
@@ -63,6 +63,7 @@ evaluate.app.command("kinematics")(evaluate_kinematics)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
 app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(sample.app, name="sample")
 app.add_typer(models.app, name="models")
 app.add_typer(train_detector.app, name="train")
 
