@@ -1,4 +1,4 @@
-"""CSV and MOTChallenge tables of detections, tracks and kinematics: the formats other programs meet casa in.
+"""CSV and MOTChallenge tables of detections, tracks, kinematics and grades: the formats other programs meet casa in.
 
 Frames count from 0, boxes are given by centre and size in px. A file whose name ends in ``.gz`` is compressed.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from casa.cells import EXPERT_GRADES, GradeTable
 from casa.errors import InputError
 from casa.types import DetectionTable, KinematicsTable, TrackTable
 
@@ -239,6 +240,23 @@ def write_kinematics(path: Path, table: KinematicsTable) -> None:
     columns += [table.t_start_ns / 1e9, *table.time_by_grade_s.T, table.flags]
     header = [*names, "t_start_s", "time_a_s", "time_b_s", "time_c_s", "time_d_s", "flags"]
     _write_csv(path, header, [*formats, "%.9f", "%.4f", "%.4f", "%.4f", "%.4f", "%d"], columns)
+
+
+def grade_columns(table: GradeTable) -> dict[str, NDArray]:
+    """Columns of a grades table by name: shares of the grades A to E, then those of each part of the network."""
+    columns = {"clip_id": table.clip_id, "track_id": table.track_id, "frame": table.frame, "t_s": table.t_ns / 1e9}
+    parts = {"": table.distribution, "global_": table.part_global, "spatial_": table.part_spatial,
+             "temporal_": table.part_temporal}  # fmt: skip
+    for prefix, part in parts.items():
+        columns |= {f"{prefix}{grade}": part[:, k] for k, grade in enumerate(EXPERT_GRADES)}
+    return columns | {"clip_flags": table.clip_flags}
+
+
+def write_grades(path: Path, table: GradeTable) -> None:
+    """Write a grades CSV, one row a graded clip; see ``grade_columns``."""
+    columns = grade_columns(table)
+    formats = {"t_s": "%.9f"} | dict.fromkeys(("clip_id", "track_id", "frame", "clip_flags"), "%d")
+    _write_csv(path, list(columns), [formats.get(name, "%.6f") for name in columns], list(columns.values()))
 
 
 def write_mot(path: Path, table: TrackTable) -> None:

@@ -22,7 +22,7 @@ except ImportError:  # Windows has no ipc sockets either
     fcntl = None
 
 #: The sockets of a session; with tcp, the n-th is on port + n.
-SOCKETS = ("control", "view", "events", "record")
+SOCKETS = ("control", "view", "events", "record", "grade")
 DEFAULT_NAME = "live"
 DEFAULT_PORT = 5620
 _OWNER = "owner"

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from casa.bus.messages import MAX_MESSAGE_BYTES, PROTOCOL_VERSION, AnyMessage, Envelope
+from casa.bus.base import MAX_MESSAGE_BYTES
+from casa.bus.messages import PROTOCOL_VERSION, AnyMessage, Envelope
 from casa.errors import CasaError
 
 _local = threading.local()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from casa.bus.array import Array, pack
-from casa.bus.messages import DetectionsMessage, KinematicsMessage, TracksMessage
+from casa.bus.messages import ClipMessage, DetectionsMessage, GradesMessage, KinematicsMessage, TracksMessage
+from casa.cells import Clip, GradeTable
 from casa.types import MOTILITY_GRADES, Detections, KinematicsTable, Tracks
 
 
@@ -75,3 +79,49 @@ def kinematics_of(m: KinematicsMessage) -> KinematicsTable:
         raise ValueError(f"kinematics without {', '.join(sorted(missing))}")
     columns = {name: m.columns[name].numpy() for name in names}
     return KinematicsTable(**columns, motility_grade=np.array(grades, "U1"))
+
+
+def clip_message(clip: Clip, attention: NDArray[np.uint8] | None = None) -> ClipMessage:
+    """A clip for the bus, with its attention maps (n, s, s) where there are any."""
+    columns = {name: pack(getattr(clip, name)) for name in ("frames", "t_ns", "images", "centre_xy_px", "score",
+                                                            "flags")}  # fmt: skip
+    maps = None if attention is None else pack(attention)
+    return ClipMessage(
+        clip_id=clip.clip_id, track_id=clip.track_id, um_per_px=clip.um_per_px, attention=maps, **columns
+    )
+
+
+def clip_of(m: ClipMessage) -> tuple[Clip, NDArray[np.uint8] | None]:
+    """A clip from the bus, with its attention maps."""
+    arrays: tuple[Any, ...] = (m.frames, m.t_ns, m.images, m.centre_xy_px, m.score, m.flags)
+    clip = Clip(m.clip_id, m.track_id, *(array.numpy() for array in arrays), m.um_per_px)
+    return clip, maps_of(m)
+
+
+def maps_of(m: ClipMessage | GradesMessage) -> NDArray[np.uint8] | None:
+    """The attention maps (n, s, s) uint8 of a message; None where it has none."""
+    return None if m.attention is None else m.attention.numpy()
+
+
+def grades_message(g: GradeTable, row: int, model: str, attention: NDArray[np.uint8] | None = None) -> GradesMessage:
+    """One row of grades for the bus."""
+    return GradesMessage(
+        clip_id=int(g.clip_id[row]),
+        track_id=int(g.track_id[row]),
+        distribution=pack(g.distribution[row]),
+        model=model[:80],
+        frame=int(g.frame[row]),
+        t_ns=int(g.t_ns[row]),
+        clip_flags=int(g.clip_flags[row]),
+        parts=pack(np.stack([g.part_global[row], g.part_spatial[row], g.part_temporal[row]])),
+        attention=None if attention is None else pack(attention),
+    )
+
+
+def grades_of(m: GradesMessage) -> GradeTable:
+    """Grades from the bus, one row."""
+    parts = np.full((3, 5), np.nan) if m.parts is None else m.parts.numpy()
+    return GradeTable(
+        *(np.array([value]) for value in (m.clip_id, m.track_id, m.frame, m.t_ns)), m.distribution.numpy()[None],
+        *parts[:, None], np.array([m.clip_flags]),
+    )  # fmt: skip

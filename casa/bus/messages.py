@@ -13,26 +13,25 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from casa.bus.array import Array
+from casa.bus.base import Count, FieldNumber, Line, Message, Name, Text, Time, check_image
+from casa.bus.cell_messages import (
+    ClipMessage,
+    GradeFailed,
+    GraderHere,
+    GraderJoin,
+    GraderLeave,
+    GradesMessage,
+    GradingMetrics,
+    MorphologyMessage,
+    Work,
+)
 from casa.types import Calibration, FrameAccount, SourceInfo, Summary
 
 PROTOCOL_VERSION = 1
-#: Nothing longer is sent or taken: a 16-bit colour picture of 3000 x 3000 px is below it.
-MAX_MESSAGE_BYTES = 64 << 20
-
-Count = Annotated[int, Meta(ge=0, le=1 << 62)]
-Time = Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
-Name = Annotated[str, Meta(max_length=80)]
-Line = Annotated[str, Meta(max_length=500)]
-Text = Annotated[str, Meta(max_length=10_000)]
-FieldNumber = Annotated[int, Meta(ge=0, le=1)]
 #: How a frame ended; the values of ``casa.types.FrameStatus``.
 Status = Literal["processed", "skipped", "dropped", "failed"]
 #: Codes of ``View.grade``: 0 to 3 are WHO grades a to d.
 UNGRADED = 255
-
-
-class Message(Struct, tag_field="type", frozen=True, eq=False):
-    """What all messages share: ``type`` on the wire names the kind."""
 
 
 class SessionStart(Message, tag="session_start", frozen=True, eq=False, kw_only=True):
@@ -133,50 +132,6 @@ class PictureMessage(Message, tag="picture", frozen=True, eq=False, kw_only=True
         check_image(self.image)
 
 
-class ClipMessage(Message, tag="clip", frozen=True, eq=False, kw_only=True):
-    """A sperm, followed: (n, h, w) gray u1 pictures about its head; ``clip_id`` is unique in the session."""
-
-    clip_id: Count
-    track_id: Count
-    frames: Array
-    t_ns: Array
-    images: Array
-
-    def __post_init__(self) -> None:
-        n = self.frames.shape[0]
-        self.frames.check("frames", ("i8",), (n,))
-        self.t_ns.check("t_ns", ("i8",), (n,))
-        self.images.check("images", ("u1",), (n, None, None))
-
-
-class GradesMessage(Message, tag="grades", frozen=True, eq=False, kw_only=True):
-    """What a panel of experts would say of a clip: ``distribution`` (5,) f8 over the grades A to E."""
-
-    clip_id: Count
-    track_id: Count
-    distribution: Array
-    model: Name
-
-    def __post_init__(self) -> None:
-        self.distribution.check("distribution", ("f8",), (5,))
-
-
-class MorphologyMessage(Message, tag="morphology", frozen=True, eq=False, kw_only=True):
-    """The form of a sperm: probability that each part is normal; ``heat_map`` (h, w) u1 shows what decided."""
-
-    track_id: Count
-    frame: Count
-    normal: Annotated[dict[Name, float], Meta(max_length=16)]
-    crop: Array
-    heat_map: Array | None
-    model: Name
-
-    def __post_init__(self) -> None:
-        check_image(self.crop)
-        if self.heat_map is not None:
-            self.heat_map.check("heat_map", ("u1",), (None, None))
-
-
 class ClientMetrics(Struct, frozen=True, kw_only=True):
     """A client of the lossless path: messages that wait for it, that it has written, that were left out for it."""
 
@@ -220,6 +175,7 @@ class Metrics(Message, tag="metrics", frozen=True, eq=False, kw_only=True):
     processes: tuple[ProcessHealth, ...] = ()
     bad_messages: Count = 0
     recording: Text | None = None
+    grading: GradingMetrics | None = None
 
 
 class SessionEvent(Message, tag="event", frozen=True, eq=False, kw_only=True):
@@ -250,7 +206,7 @@ class SessionEnd(Message, tag="session_end", frozen=True, eq=False, kw_only=True
     """The last message.
 
     ``sent`` and ``left_out`` count messages by type for the client that gets it, ``tracking`` what the tracker saw,
-    refused and corrected.
+    refused and corrected, ``grading`` what became of the clips.
     """
 
     status: Literal["complete", "interrupted", "failed"]
@@ -260,6 +216,7 @@ class SessionEnd(Message, tag="session_end", frozen=True, eq=False, kw_only=True
     sent: dict[Name, Count] = field(default_factory=dict)
     left_out: dict[Name, Count] = field(default_factory=dict)
     tracking: dict[Name, Count] = field(default_factory=dict)
+    grading: GradingMetrics | None = None
     reason: Text = ""
 
 
@@ -439,7 +396,8 @@ Published = (
 Request = Start | Stop | Mark | Snapshot | GetStatus | GetTrack
 Reply = Done | Refused | StatusReply | SnapshotReply | TrackReply
 ClientMessage = Join | Written | Leave
-AnyMessage = Published | Request | Reply | ClientMessage
+GraderMessage = GraderJoin | GraderHere | GradesMessage | GradeFailed | GraderLeave
+AnyMessage = Published | Request | Reply | ClientMessage | GraderMessage | Work
 
 
 class Envelope(Struct, frozen=True, eq=False, kw_only=True):
@@ -448,14 +406,6 @@ class Envelope(Struct, frozen=True, eq=False, kw_only=True):
     version: Literal[1]
     session: Name = ""
     body: AnyMessage
-
-
-def check_image(image: Array) -> None:
-    """Raise ValueError unless the array is a picture."""
-    if image.dtype not in ("u1", "u2"):
-        raise ValueError(f"image: expected u1 or u2, got {image.dtype}")
-    if len(image.shape) not in (2, 3) or (len(image.shape) == 3 and image.shape[2] != 3):
-        raise ValueError(f"image: expected (h, w) or (h, w, 3), got {image.shape}")
 
 
 def type_of(message: Message) -> str:

@@ -21,11 +21,11 @@ from zmq.utils import z85
 from zmq.utils.monitor import recv_monitor_message
 
 from casa.bus.address import Claim, Endpoint
+from casa.bus.base import MAX_MESSAGE_BYTES
 from casa.bus.codec import Decoder, encode
 from casa.bus.keys import Keys
 from casa.bus.lossless import ClientQueue, Item
 from casa.bus.messages import (
-    MAX_MESSAGE_BYTES,
     AnyMessage,
     ClientMessage,
     ClientMetrics,

@@ -13,10 +13,10 @@ from typing import Any, Self, TypeVar
 import zmq
 
 from casa.bus.address import Endpoint
+from casa.bus.base import MAX_MESSAGE_BYTES
 from casa.bus.codec import Decoder, encode
 from casa.bus.keys import Keys
 from casa.bus.messages import (
-    MAX_MESSAGE_BYTES,
     Heartbeat,
     KinematicsMessage,
     Message,

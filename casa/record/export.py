@@ -14,7 +14,7 @@ from casa.errors import CasaError, InputError
 from casa.record.files import is_disk_full
 from casa.record.hdf5 import json_text
 from casa.record.reader import Recording
-from casa.tables import write_detections, write_kinematics, write_mot, write_tracks
+from casa.tables import grade_columns, write_detections, write_grades, write_kinematics, write_mot, write_tracks
 from casa.types import DetectionTable, KinematicsTable, TrackTable
 
 Format = Literal["csv", "parquet", "mot"]
@@ -30,8 +30,9 @@ def export(
 ) -> list[Path]:
     """Write the tables of a recording into a folder, which is made where it is missing; gives the files written.
 
-    ``csv`` and ``parquet``: detections, tracks, kinematics, with the same columns; Parquet is unrounded, empty cells
-    are nulls, and the schema's metadata (key ``casa``) is the session as JSON. ``mot``: ``tracks.txt`` (frames from 1).
+    ``csv`` and ``parquet``: detections, tracks, kinematics and, where there are any, grades, with the same columns;
+    Parquet is unrounded, empty cells are nulls, and the schema's metadata (key ``casa``) is the session as JSON.
+    ``mot``: ``tracks.txt`` (frames from 1).
     A separated field is a picture of its own there: frame 2 * frame + field. ``open_recording`` may give other tracks
     than the file's (`casa.engine.refined`).
 
@@ -65,18 +66,21 @@ def _jobs(recording: Recording, format: str) -> list[tuple[str, Callable[[Path],
     """File names, and what writes each; a table is read when it is written, so that one is in memory at a time."""
     if format == "mot":
         return [("tracks.txt", lambda path: write_mot(path, _one_picture_a_frame(recording.tracks())))]
+    graded = bool(len(recording.grades()))
     if format == "csv":
-        return [
+        jobs: list[tuple[str, Callable[[Path], None]]] = [
             ("detections.csv", lambda path: write_detections(path, recording.detections())),
             ("tracks.csv", lambda path: write_tracks(path, recording.tracks())),
             ("kinematics.csv", lambda path: write_kinematics(path, recording.kinematics())),
         ]
+        return jobs + [("grades.csv", lambda path: write_grades(path, recording.grades()))] * graded
     session = recording.session | {"status": recording.status, "recording_id": recording.recording_id}
-    return [
+    jobs = [
         ("detections.parquet", lambda path: _write_parquet(path, _detection_columns(recording.detections()), session)),
         ("tracks.parquet", lambda path: _write_parquet(path, _track_columns(recording.tracks()), session)),
         ("kinematics.parquet", lambda path: _write_parquet(path, _kinematics_columns(recording.kinematics()), session)),
     ]
+    return jobs + [("grades.parquet", lambda p: _write_parquet(p, grade_columns(recording.grades()), session))] * graded
 
 
 def _write_whole(target: Path, write: Callable[[Path], None]) -> None:

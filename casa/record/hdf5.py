@@ -16,17 +16,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.record.schema import FORMAT, FORMAT_VERSION, PNG_BYTES, TABLES, kinematics_rows
+from casa.record.schema import CLIP_BYTES, FORMAT, FORMAT_VERSION, PNG_BYTES, TABLES, kinematics_rows
 from casa.types import KinematicsTable, Summary
 
 #: Rows committed to each table of a running file, in the order of TABLES: what lies beyond is not all there yet.
 COMMITTED = "committed_rows"
 
 _CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256,
-               "events": 256, "video": 2048}  # fmt: skip
+               "events": 256, "video": 2048, "clips": 64, "grades": 512}  # fmt: skip
 #: Smaller where nothing is compressed: a short session should not need room for chunks it never fills.
 _LIVE_CHUNK_ROWS = {"frames": 256, "detections": 2048, "tracks": 2048, "kinematics": 64, "pictures": 64,
-                    "events": 64, "video": 256}  # fmt: skip
+                    "events": 64, "video": 256, "clips": 16, "grades": 64}  # fmt: skip
 _PNG_CHUNK_BYTES = {False: 1 << 18, True: 1 << 16}  # by whether the file is live
 _CACHE_BYTES_PER_DATASET = 1 << 19  # one of the largest chunks fits; there are about fifty datasets
 
@@ -65,7 +65,7 @@ class TableFile:
         self._waiting: dict[str, list[bytes]] = {name: [] for name in TABLES}
         self._waiting_rows = dict.fromkeys(TABLES, 0)
         self._rows = dict.fromkeys(TABLES, 0)
-        self._png_end = 0
+        self._png_end = {PNG_BYTES: 0, CLIP_BYTES: 0}
         # kept open: HDF5 writes what it holds of a dataset when that is closed, where an error could not be caught
         self._datasets: dict[str, Any] = {}
         self._file = _create(path, live=live)
@@ -84,9 +84,10 @@ class TableFile:
                         **packing,
                         **({} if live else {"shuffle": base.itemsize > 1 and base.kind != "S"}),
                     )
-            self._datasets[PNG_BYTES] = self._file.create_dataset(
-                PNG_BYTES, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES[live],), dtype="u1", fletcher32=not live
-            )
+            for name in (PNG_BYTES, CLIP_BYTES):
+                self._datasets[name] = self._file.create_dataset(
+                    name, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES[live],), dtype="u1", fletcher32=not live
+                )
             if live:
                 self._datasets[COMMITTED] = self._file.create_dataset(COMMITTED, data=np.zeros(len(TABLES), "<i8"))
                 self._file.swmr_mode = True
@@ -104,9 +105,22 @@ class TableFile:
 
     def add_picture(self, frame: int, t_ns: int, png: bytes) -> None:
         """Append a picture: a row of ``pictures``, and its PNG file."""
-        self._append(PNG_BYTES, np.frombuffer(png, np.uint8), self._png_end)
-        self.add("pictures", np.array([(frame, t_ns, self._png_end, len(png))], TABLES["pictures"]).tobytes())
-        self._png_end += len(png)
+        offset = self._append_png(PNG_BYTES, png)
+        self.add("pictures", np.array([(frame, t_ns, offset, len(png))], TABLES["pictures"]).tobytes())
+
+    def add_clip(self, payload: bytes) -> None:
+        """Append a clip: a row of ``clips`` (its place is not known yet), its pictures and its maps behind it."""
+        size = TABLES["clips"].itemsize
+        row = np.frombuffer(payload[:size], TABLES["clips"]).copy()
+        row["offset"] = self._append_png(CLIP_BYTES, payload[size:])
+        self.add("clips", row.tobytes())
+
+    def _append_png(self, name: str, png: bytes) -> int:
+        """Append to the bytes of all pictures; gives where."""
+        offset = self._png_end[name]
+        self._append(name, np.frombuffer(png, np.uint8), offset)
+        self._png_end[name] += len(png)
+        return offset
 
     def flush(self) -> None:
         """Write what waits; in a live file, make it visible to readers."""

@@ -50,6 +50,8 @@ class Kind(IntEnum):
     EVENT = 8  # rows of "events"
     VIDEO = 9  # rows of "video"
     WRITTEN = 10  # JSON: a point from which a recorder that died goes on
+    CLIP = 11  # a row of "clips", then the PNG file of its pictures, then that of its attention maps
+    GRADE = 12  # rows of "grades"
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ TABLE_OF = {
     Kind.KINEMATICS: "kinematics",
     Kind.EVENT: "events",
     Kind.VIDEO: "video",
+    Kind.GRADE: "grades",
 }
 #: Rows that belong to a frame whose end is to come.
 _OF_FRAMES = (Kind.DETECTIONS, Kind.TRACKS)
@@ -113,6 +114,9 @@ def pack(
                 index, t_ns = PICTURE_HEAD.unpack_from(payload)
                 tables.add_picture(index, t_ns, payload[PICTURE_HEAD.size :])
                 packed.rows["pictures"] += 1
+            elif kind is Kind.CLIP:
+                tables.add_clip(payload)
+                packed.rows["clips"] += 1
             else:
                 rows = _rows(journal, kind, payload)
                 tables.add(TABLE_OF[kind], payload)

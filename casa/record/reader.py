@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -15,21 +15,34 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from casa.cells import GradeTable
 from casa.errors import InputError
+from casa.record.clips import KeptClip, kept_clip
 from casa.record.files import RecordingFiles
 from casa.record.hdf5 import COMMITTED
 from casa.record.png import decode_png
-from casa.record.schema import ADDED_TABLES, FORMAT, FORMAT_VERSION, LEVELS, PNG_BYTES, STATUS_CODES, TABLES
+from casa.record.schema import (
+    ADDED_TABLES,
+    CLIP_BYTES,
+    FORMAT,
+    FORMAT_VERSION,
+    LEVELS,
+    PNG_BYTES,
+    STATUS_CODES,
+    TABLES,
+)
 from casa.types import (
     Calibration,
     DetectionTable,
     FrameAccount,
+    IntArray,
     KinematicsTable,
     SourceInfo,
     Summary,
     TrackTable,
 )
 
+_NO_IDS = np.empty(0, np.int64)
 _DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, json.JSONDecodeError)
 
 
@@ -109,6 +122,12 @@ class Recording:
         """What the tracker saw, refused and corrected; None where the recording does not say."""
         with self._reading("tracking"):
             return self._json("tracking") if "tracking" in self._file.attrs else None
+
+    @property
+    def grading(self) -> dict[str, Any] | None:
+        """What became of the clips that were to be graded, by name; None where grading was off."""
+        with self._reading("grading"):
+            return self._json("grading") if "grading" in self._file.attrs else None
 
     @property
     def bus(self) -> dict[str, Any] | None:
@@ -212,6 +231,30 @@ class Recording:
             return {
                 int(part): self.path.parent / Path(name).name for part, name in (kept or {"files": {}})["files"].items()
             }
+
+    def grades(self) -> GradeTable:
+        """Expert grades that a network gave, in the order of clip ids; no rows where nothing was graded."""
+        with self._reading("grades"):
+            c = self._columns("grades")
+            table = GradeTable(**c)
+        return _sorted(table, table.clip_id)
+
+    @property
+    def clip_tracks(self) -> IntArray:
+        """(n,) int64 track ids of the clips that are kept, in the order in which ``clips`` counts them."""
+        with self._reading("clips"):
+            return self._column("clips", "track_id", self._n_rows("clips")) if "clips" in self._file else _NO_IDS
+
+    def clips(self, numbers: Sequence[int] | None = None) -> list[KeptClip]:
+        """Clips that are kept, all or those of ``numbers`` (places in ``clip_tracks``): one takes 360 kB of memory."""
+        with self._reading("clips"):
+            found = []
+            for i in range(self._n_rows("clips")) if numbers is None else numbers:
+                row = {name: self._column("clips", name, i + 1, i)[0] for name in TABLES["clips"].names or ()}
+                start = int(row["offset"])
+                stop = start + int(row["length"]) + int(row["map_length"])
+                found.append(kept_clip(row, self._column(CLIP_BYTES, None, stop, start).tobytes()))
+            return found
 
     @property
     def n_pictures(self) -> int:

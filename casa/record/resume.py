@@ -41,6 +41,8 @@ class Found:
             if kind is Kind.PICTURE:
                 index, t_ns = PICTURE_HEAD.unpack_from(payload)
                 tables.add_picture(index, t_ns, payload[PICTURE_HEAD.size :])
+            elif kind is Kind.CLIP:
+                tables.add_clip(payload)
             elif kind in TABLE_OF:
                 tables.add(TABLE_OF[kind], payload)
 

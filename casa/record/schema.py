@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from casa.cells import CLIP_FRAMES, CLIP_SIZE_PX, Clip, GradeTable
 from casa.types import Detections, FrameStatus, KinematicsTable, Tracks
 
 FORMAT = "casa-recording"
@@ -27,7 +28,7 @@ STATUS_CODES = (FrameStatus.PROCESSED, FrameStatus.SKIPPED, FrameStatus.DROPPED,
 LEVELS = ("info", "warning", "error")
 
 #: Tables that recordings of before they were thought of do not have.
-ADDED_TABLES = ("events", "video")
+ADDED_TABLES = ("events", "video", "clips", "grades")
 
 #: How a recording ended; "recording" stands in the file while it is written.
 RUN_STATUSES = ("complete", "interrupted", "failed")
@@ -58,6 +59,16 @@ TABLES: dict[str, np.dtype[Any]] = {
          ("utc", "S32")]
     ),
     "video": np.dtype([*_WHEN, ("part", "<i4"), ("video_frame", "<i8")]),
+    "clips": np.dtype(
+        [("clip_id", "<i8"), ("track_id", "<i8"), ("um_per_px", "<f8"), ("frames", "<i8", (CLIP_FRAMES,)),
+         ("t_ns", "<i8", (CLIP_FRAMES,)), ("centre_xy_px", "<f8", (CLIP_FRAMES, 2)), ("score", "<f4", (CLIP_FRAMES,)),
+         ("flags", "<i4", (CLIP_FRAMES,)), ("offset", "<i8"), ("length", "<i8"), ("map_length", "<i8")]
+    ),
+    "grades": np.dtype(
+        [("clip_id", "<i8"), ("track_id", "<i8"), ("frame", "<i8"), ("t_ns", "<i8"), ("distribution", "<f8", (5,)),
+         ("part_global", "<f8", (5,)), ("part_spatial", "<f8", (5,)), ("part_temporal", "<f8", (5,)),
+         ("clip_flags", "<i8")]
+    ),
 }  # fmt: skip
 
 #: A row of ``frames`` by ``struct``, which is quicker for one row.
@@ -65,6 +76,8 @@ _FRAME_ROW = struct.Struct(f"<qbqb{REASON_BYTES}s")
 
 #: The bytes of all pictures, one PNG file after the other; ``pictures/offset`` and ``length`` point into it.
 PNG_BYTES = "pictures/png"
+#: The same of clips: for each the PNG of its pictures below each other, and behind it that of its attention maps.
+CLIP_BYTES = "clips/png"
 
 
 def frame_row(index: int, field: int, t_ns: int, status: FrameStatus, reason: str) -> NDArray[Any]:
@@ -120,5 +133,29 @@ def kinematics_rows(k: KinematicsTable) -> NDArray[Any]:
     """Rows of ``kinematics``, (n,)."""
     rows = np.empty(len(k), TABLES["kinematics"])
     for name, column in k.columns().items():
+        rows[name] = column
+    return rows
+
+
+def clip_row(clip: Clip, n_png: int, n_map: int) -> NDArray[Any]:
+    """One row of ``clips`` without its place; ``n_png`` and ``n_map`` are the bytes of its pictures and its maps.
+
+    Raises ValueError for a clip of another length or size than CLIP_FRAMES and CLIP_SIZE_PX.
+    """
+    if clip.images.shape != (CLIP_FRAMES, CLIP_SIZE_PX, CLIP_SIZE_PX):
+        raise ValueError(f"clip {clip.clip_id}: its pictures are {clip.images.shape}, not one of casa's own clips")
+    row = np.zeros(1, TABLES["clips"])
+    row["clip_id"], row["track_id"] = clip.clip_id, clip.track_id
+    row["um_per_px"] = np.nan if clip.um_per_px is None else clip.um_per_px
+    for name in ("frames", "t_ns", "centre_xy_px", "score", "flags"):
+        row[name] = getattr(clip, name)
+    row["length"], row["map_length"] = n_png, n_map
+    return row
+
+
+def grade_rows(g: GradeTable) -> NDArray[Any]:
+    """Rows of ``grades``, (n,)."""
+    rows = np.empty(len(g), TABLES["grades"])
+    for name, column in g.columns().items():
         rows[name] = column
     return rows

@@ -11,10 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import msgspec
+
 from casa.bus import messages as m
-from casa.bus.convert import detections_of, kinematics_of, tracks_of
+from casa.bus.convert import clip_of, detections_of, grades_of, kinematics_of, tracks_of
 from casa.config import RecordConfig
 from casa.errors import CasaError, InputError
+from casa.record.clips import KeptClip
 from casa.record.files import RecordingFiles, write_error
 from casa.record.pack import BROKEN_OFF
 from casa.record.reader import Recording
@@ -229,6 +232,8 @@ class Segments:
         summary = end.summary if end is not None and account == end.account else None
         if end is not None and account == end.account:
             more["tracking"] = end.tracking
+            if end.grading is not None:
+                more["grading"] = msgspec.to_builtins(end.grading)
         recorder.finish(status, account, summary, end.latency_ms if end is not None else None, more)
         self.finished.append(self._path(self._number))
         self._recorder = None
@@ -268,6 +273,12 @@ class Segments:
 
     def _kinematics(self, message: m.KinematicsMessage) -> None:
         self._open_recorder().kinematics(kinematics_of(message))
+
+    def _clip(self, message: m.ClipMessage) -> None:
+        self._open_recorder().clip(KeptClip(*clip_of(message)))
+
+    def _grades(self, message: m.GradesMessage) -> None:
+        self._open_recorder().grades(grades_of(message))
 
     def _picture(self, message: m.PictureMessage) -> None:
         self._open_recorder().picture(message.frame, message.t_ns, message.image.numpy())
@@ -309,6 +320,8 @@ class Segments:
         m.TracksMessage: _tracks,
         m.KinematicsMessage: _kinematics,
         m.PictureMessage: _picture,
+        m.ClipMessage: _clip,
+        m.GradesMessage: _grades,
         m.SessionEvent: _event,
         m.Gap: _gap,
         m.FramePicture: _frame,

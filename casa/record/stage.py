@@ -9,6 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from casa.cells import GradeTable
+from casa.record.clips import KeptClip
 from casa.record.writer import Recorder
 from casa.types import Detections, FrameStatus, KinematicsTable, Tracks
 
@@ -23,7 +25,7 @@ class Picture:
 
 
 class RecordStage:
-    """Writes pictures, detections, tracks and kinematics; gives each frame's Tracks on once they are written.
+    """Writes what stages give; gives each frame's Tracks on once they are written.
 
     Opening it opens ``recorder`` with what ``session`` then gives. It leaves the recorder open when it is
     closed: how a session ended is known only after all stages are.
@@ -47,7 +49,9 @@ class RecordStage:
         """Create the recording."""
         self._recorder.open(self._session())
 
-    def process(self, item: Picture | Detections | Tracks | KinematicsTable) -> Iterable[Tracks]:
+    def process(
+        self, item: Picture | Detections | Tracks | KinematicsTable | GradeTable | KeptClip
+    ) -> Iterable[Tracks]:
         """Write one item. Raises CasaError when the disk does not take it."""
         self.write_ends()
         match item:
@@ -58,6 +62,10 @@ class RecordStage:
                 self._recorder.detections(item)
             case KinematicsTable():
                 self._recorder.kinematics(item)
+            case GradeTable():
+                self._recorder.grades(item)
+            case KeptClip():
+                self._recorder.clip(item)
             case Picture():
                 self._recorder.picture(item.frame_index, item.t_ns, item.image)
 

@@ -17,8 +17,10 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
+from casa.cells import GradeTable
 from casa.config import RecordConfig
 from casa.errors import CasaError, InputError
+from casa.record.clips import KeptClip, clip_payload
 from casa.record.files import RecordingFiles, is_disk_full, sync_folder, write_error
 from casa.record.hdf5 import TableFile, json_text
 from casa.record.journal import PICTURE_HEAD, JournalWriter, Kind
@@ -30,6 +32,7 @@ from casa.record.schema import (
     detection_rows,
     event_row,
     frame_row,
+    grade_rows,
     kinematics_rows,
     track_rows,
     video_row,
@@ -42,8 +45,9 @@ _FLUSH_INTERVAL_S = 0.5
 class Recorder:
     """Writes one recording. Not for use from several threads at once.
 
-    ``open`` creates the files; then any of ``frame``, ``detections``, ``tracks``, ``kinematics``, ``picture`` in any
-    order; ``finish`` completes the recording. As a context manager it calls ``abort`` where ``finish`` was not reached.
+    ``open`` creates the files; then any of ``frame``, ``detections``, ``tracks``, ``kinematics``, ``picture``,
+    ``clip``, ``grades`` in any order; ``finish`` completes the recording. As a context manager it calls ``abort`` where
+    ``finish`` was not reached.
 
     Parameters
     ----------
@@ -162,6 +166,16 @@ class Recorder:
         """A picture of the field to keep: (h, w) or (h, w, 3) RGB, uint8 or uint16."""
         png = encode_png(image)
         self._write(Kind.PICTURE, PICTURE_HEAD.pack(index, t_ns) + png, lambda t: t.add_picture(index, t_ns, png))
+
+    def clip(self, kept: KeptClip) -> None:
+        """A clip to keep. Raises ValueError where it has another form than casa's own."""
+        payload = clip_payload(kept)
+        self._write(Kind.CLIP, payload, lambda tables: tables.add_clip(payload))
+
+    def grades(self, g: GradeTable) -> None:
+        """Expert grades that a network gave to clips, whether these are kept or not."""
+        if len(g):
+            self._write_rows(Kind.GRADE, "grades", grade_rows(g))
 
     def counted(self) -> FrameAccount:
         """The account of the frames that were told."""

@@ -9,7 +9,13 @@ import recordings
 
 from casa.bus import messages as m
 from casa.bus.array import pack
-from casa.bus.convert import detections_message, kinematics_message, tracks_message
+from casa.bus.convert import (
+    clip_message,
+    detections_message,
+    grades_message,
+    kinematics_message,
+    tracks_message,
+)
 from casa.types import Calibration, FrameAccount, SourceInfo
 
 SOURCE = SourceInfo("camera:0", 640, 480, 50.0, None, "device")
@@ -38,17 +44,16 @@ def metrics() -> m.Metrics:
         latency_p50_ms=12.5, latency_p99_ms=None, stage_ms={"detect": 9.5, "track": None}, queues={"detect": 2},
         clients=(m.ClientMetrics(name="r", connected=True, queued=3, queued_bytes=900, sent=9, written=6, left_out=0),),
         viewers=2, processes=(m.ProcessHealth(name="recorder", pid=77, state="running"),), recording="run.h5",
+        grading=m.GradingMetrics(taken=9, graded=4, superseded=2, left_out=1, waiting=2, tracks=3, model="g"),
     )  # fmt: skip
 
 
 def every_message() -> list[Any]:
     """One of each type of the protocol."""
     start = m.SessionStart(source=SOURCE, calibration=CALIBRATION, session=recordings.SESSION)
-    clip = m.ClipMessage(
-        clip_id=1, track_id=2, frames=pack(np.arange(16)), t_ns=pack(np.arange(16) * 20),
-        images=pack(np.zeros((16, 150, 150), "u1")),
-    )  # fmt: skip
-    grades = m.GradesMessage(clip_id=1, track_id=2, distribution=pack(np.full(5, 0.2)), model="g")
+    kept = recordings.kept_clip(1, 2)
+    clip = clip_message(kept.clip, kept.attention)
+    grades = grades_message(recordings.grades([1], 2), 0, "g", kept.attention)
     morphology = m.MorphologyMessage(
         track_id=2, frame=3, normal={"head": 0.75, "acrosome": 0.5}, crop=pack(np.zeros((35, 35), "u1")),
         heat_map=pack(np.zeros((35, 35), "u1")), model="f",
@@ -75,4 +80,7 @@ def every_message() -> list[Any]:
                      morphology=morphology, kinematics=kinematics_message(recordings.kinematics([4]))),
         m.Join(name="recorder", written=-1, session_id="ab", pictures=True),
         m.Written(sequence=5, session_id="ab"), m.Leave(written={"tracks": 4}),
+        m.GraderJoin(name="grader 1", pid=9, model="g", room=4), m.GraderHere(busy_share=0.125),
+        m.Work(clip=clip, attention=True, hurry=True), m.GradeFailed(clip_id=1, reason="all black"),
+        m.GraderLeave(note="done"),
     ]  # fmt: skip

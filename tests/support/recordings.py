@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from casa.cells import Clip, GradeTable
 from casa.record import Recorder
+from casa.record.clips import KeptClip
 from casa.types import (
     Detections,
     FrameAccount,
@@ -96,6 +98,28 @@ def kinematics(ids: Any) -> KinematicsTable:
 def picture(frame: int) -> np.ndarray:
     """A small colour picture."""
     return np.random.default_rng(frame).integers(0, 256, (24, 32, 3)).astype(np.uint8)
+
+
+def kept_clip(clip_id: int, track_id: int = 1, attention: bool = True) -> KeptClip:
+    """A clip of noise; every picture is another, and flags and scores differ too."""
+    rng = np.random.default_rng(clip_id)
+    at = np.arange(16) + clip_id
+    images = np.repeat(np.repeat(rng.integers(0, 256, (16, 15, 15)).astype(np.uint8), 10, axis=1), 10, axis=2)
+    clip = Clip(
+        clip_id, track_id, at * 3, at * 3 * STEP_NS, images, np.stack([at, at / 3], axis=1),
+        at.astype(np.float32) / 100, at % 32, None if clip_id % 2 else 0.5,
+    )  # fmt: skip
+    return KeptClip(clip, rng.integers(0, 256, (8, 7, 7)).astype(np.uint8) if attention else None)
+
+
+def grades(clip_ids: Any, track_id: int = 1) -> GradeTable:
+    """Grades of clips; the temporal part is missing."""
+    ids = np.asarray(clip_ids)
+    shares = np.random.default_rng(0).dirichlet(np.ones(5), (ids.max(initial=0) + 1, 2))[ids]
+    return GradeTable(
+        ids, np.full(len(ids), track_id), ids * 3, ids * 3 * STEP_NS, shares.mean(axis=1), shares[:, 0], shares[:, 1],
+        np.full((len(ids), 5), np.nan), ids % 32,
+    )  # fmt: skip
 
 
 def record_frame(recorder: Recorder, frame: int, n: int = 40) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 import bus_messages
 import msgspec
@@ -14,10 +15,15 @@ from hypothesis import strategies as st
 
 from casa.bus import messages as m
 from casa.bus.array import Array, pack
+from casa.bus.base import MAX_MESSAGE_BYTES
 from casa.bus.codec import Decoder, encode
 from casa.bus.convert import (
+    clip_message,
+    clip_of,
     detections_message,
     detections_of,
+    grades_message,
+    grades_of,
     kinematics_message,
     kinematics_of,
     tracks_message,
@@ -48,11 +54,13 @@ def test_a_message_comes_out_as_it_went_in(message):
 
 def test_tables_come_out_with_the_same_numbers():
     tracks, found = recordings.tracks(7), recordings.detections(7)
-    rows = recordings.kinematics([1, 2, 3, 9])
+    rows, grades, kept = recordings.kinematics([1, 2, 3, 9]), recordings.grades([4]), recordings.kept_clip(2)
     for table, back in (
         (tracks, tracks_of(tracks_message(tracks))),
         (found, detections_of(detections_message(found))),
         (rows, kinematics_of(kinematics_message(rows))),
+        (kept.clip, clip_of(clip_message(kept.clip, kept.attention))[0]),
+        (grades, grades_of(grades_message(grades, 0, "g"))),
     ):
         for name in table.__dataclass_fields__:
             expected, got = getattr(table, name), getattr(back, name)
@@ -99,8 +107,23 @@ def test_a_message_beyond_the_bound_is_neither_sent_nor_taken():
     with pytest.raises(CasaError, match="longer than the bus takes"):
         encode(m.PictureMessage(frame=0, t_ns=0, image=image))
     decoder = Decoder()
-    assert decoder.decode(bytes(m.MAX_MESSAGE_BYTES + 1)) is None
+    assert decoder.decode(bytes(MAX_MESSAGE_BYTES + 1)) is None
     assert decoder.bad == 1
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.5, 0, 0), (1.5, -0.5, 0, 0, 0), (np.nan, 0.5, 0.5, 0, 0)])
+def test_grades_that_are_no_distribution_are_refused(shares):
+    with pytest.raises(ValueError, match="do not add up to 1"):
+        m.GradesMessage(clip_id=1, track_id=1, distribution=pack(np.array(shares)), model="g")
+
+
+def test_clips_and_maps_are_bounded():
+    kept = recordings.kept_clip(1)
+    for wrong in (np.zeros((2, 3, 4), np.uint8), np.zeros((0, 3, 3), np.uint8), np.zeros((65, 256, 256), np.uint8)):
+        with pytest.raises(ValueError, match="no maps"):
+            clip_message(kept.clip, wrong)
+    with pytest.raises(ValueError, match="no clip"):
+        clip_message(replace(kept.clip, images=np.zeros((16, 600, 600), np.uint8)))
 
 
 def test_unknown_grades_and_missing_columns_of_kinematics_are_told():
