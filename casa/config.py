@@ -296,6 +296,35 @@ class ClipsConfig(Section):
     )
 
 
+class GradeConfig(Section):
+    """Expert grades of clips by a network; live by processes of their own, which take clips from a queue."""
+
+    enabled: bool = Field(default=False, description="cut clips and grade them (--grade)")
+    weights: str = Field(default="grade", description="name in models/manifest.toml, or a path to .onnx or .pt")
+    backend: Literal["auto", "openvino", "torch"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="CPU threads of the network; 0: all cores, and live one for each grader"
+    )
+    batch: Annotated[int, Field(ge=1, le=256)] = Field(default=8, description="clips graded at once")
+    attention: bool = Field(
+        default=True, description="maps of where the network looked: of kept clips; live of those asked for"
+    )
+    graders: Annotated[int, Field(ge=1, le=32)] = Field(default=1, description="processes of a live session")
+    cpu_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.15, description="live: so much of this machine's CPU at most, all graders together; they rest"
+    )
+    queue_clips: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=256, description="live: clips that wait for a grader (360 kB each); past it some are left out, counted"
+    )
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="live: a clip whose grader died goes to another one, and is failed after so many"
+    )
+    finish_s: NonNegative = Field(
+        default=10.0, description="live: at the end so long for clips of tracks that have no grade yet"
+    )
+
+
 class RecordConfig(Section):
     """What the recording keeps and how often it is made safe."""
 
@@ -303,6 +332,9 @@ class RecordConfig(Section):
     sync_interval_s: Positive = 0.5
     thumbnail_every_s: Positive = Field(
         default=10.0, description="one picture of the field is kept this often, for the report"
+    )
+    clips: Literal["none", "last", "all"] = Field(
+        default="last", description="of the clips that were graded: none, the last of each track, or all (90 kB each)"
     )
 
 
@@ -357,6 +389,7 @@ class Config(Section):
     offline: OfflineConfig = OfflineConfig()
     kinematics: KinematicsConfig = KinematicsConfig()
     clips: ClipsConfig = ClipsConfig()
+    grade: GradeConfig = GradeConfig()
     record: RecordConfig = RecordConfig()
     graph: GraphConfig = GraphConfig()
     bus: BusConfig = BusConfig()
