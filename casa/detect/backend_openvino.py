@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,10 @@ from numpy.typing import NDArray
 
 from casa.detect.backends import NetworkMeta, RawMaps
 from casa.errors import CasaError, InputError
+from casa.runtimes import import_openvino
 
 #: Networks are compiled for a picture size; this many sizes are kept ready.
 _SIZES_KEPT = 4
-
-
-def import_openvino() -> Any:
-    """The ``openvino`` package, without its model converter.
-
-    At import the converter reports to Intel over the network, from a thread that outlives it, and leaves an
-    identifier in the home folder. OpenVINO does without the converter where it cannot be imported, and so does casa.
-    """
-    converter = "openvino.tools.ovc"
-    hidden = "openvino" not in sys.modules and converter not in sys.modules
-    if hidden:
-        sys.modules[converter] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    finally:
-        if hidden:
-            del sys.modules[converter]
-    return openvino
 
 
 class _Pool:

@@ -32,7 +32,7 @@ def import_nncf() -> Any:
     ------
     InputError : nncf is not installed.
     """
-    from casa.detect.backend_openvino import import_openvino
+    from casa.runtimes import import_openvino
 
     import_openvino()
     reporter = "openvino_telemetry"

@@ -51,18 +51,18 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.width, self.heads = width, heads
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, rows: int = 0) -> tuple[Tensor, Tensor | None]:
         """Attend (b, n, d); gives also the first ``rows`` rows of the map (b, rows, n), summed over heads."""
         b, n, d = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, self.width // self.heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v)
         asked = None
         if rows:  # only these rows are computed a second time, in the open
-            scale = (d // self.heads) ** -0.5
+            scale = (self.width // self.heads) ** -0.5
             asked = (q[:, :, :rows] @ k.transpose(-2, -1) * scale).softmax(-1).sum(1)
         return self.proj(attended.transpose(1, 2).reshape(b, n, d)), asked
 
@@ -156,7 +156,7 @@ class TimeSformerEncoder(nn.Module):
     def forward(self, clips: Tensor, layers: int = 0, rows: int = 1) -> Encoded:
         """Clips (b, 3, t, h, w); ``rows`` of the spatial maps of the last ``layers`` layers."""
         x = self.patch_embed(clips) + self.pos_embed[:, None, 1:] + self.time_embed[:, :, None]
-        cls = (self.cls_token + self.pos_embed[:, :1])[:, 0].expand(len(x), -1)
+        cls = (self.cls_token + self.pos_embed[:, :1])[:, 0].expand(x.shape[0], -1)
         attention = []
         for index, block in enumerate(self.blocks):
             wanted = rows if index >= len(self.blocks) - layers else 0
@@ -172,9 +172,13 @@ class TimeSformerEncoder(nn.Module):
 
 
 def init_linear(module: nn.Module) -> None:
-    """Weights from a truncated normal of sd 0.02, no bias: as vision transformers begin."""
+    """Weights from a truncated normal of sd 0.02 at width 768, as vision transformers begin, and no bias.
+
+    Narrower layers get proportionally larger weights: branches have no residual paths, and at width 64 what comes out
+    of layers of sd 0.02 is nothing at all.
+    """
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.trunc_normal_(module.weight, std=0.02 * (768 / module.in_features) ** 0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 

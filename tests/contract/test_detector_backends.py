@@ -193,7 +193,7 @@ def test_neither_torch_nor_ultralytics_is_imported(backend: str):
 
 def test_openvino_reports_nothing_to_anybody():
     code = (
-        "import sys, threading; from casa.detect.backend_openvino import import_openvino; import_openvino().Core();"
+        "import sys, threading; from casa.runtimes import import_openvino; import_openvino().Core();"
         "print('openvino_telemetry' in sys.modules, threading.active_count(), 'openvino.tools.ovc' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

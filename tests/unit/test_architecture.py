@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "casa"
 
-BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels", "weights", "statistics"}
+BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels", "weights", "statistics", "runtimes"}
 ALLOWED = {
     "types": set(),
     "cells": {"types"},
@@ -20,6 +20,7 @@ ALLOWED = {
     "progress": set(),
     "resources": {"errors"},
     "kernels": set(),
+    "runtimes": set(),
     "runtimes": set(),
     "statistics": set(),
     "weights": {"errors", "resources"},

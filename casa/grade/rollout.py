@@ -1,0 +1,55 @@
+"""Where a network looked: attention rollout (Abnar and Zuidema 2020) over attention to space, and pictures of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from casa.cells import Clip
+from casa.grade.prepare import frame_indices
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def rollout(maps: Tensor) -> Tensor:
+    """How [CLS] came to each patch through all layers: (b, t, n), at most 1 in each frame.
+
+    ``maps`` (layers, b, t, 1 + n, 1 + n) are attention to space, the mean over heads, rows summing to one. Each is
+    mixed evenly with the identity, for the residual path, and they are multiplied, each frame for itself.
+    """
+    import torch
+
+    identity = torch.eye(maps.shape[-1], dtype=maps.dtype, device=maps.device)
+    joint = (maps[0] + identity) / 2
+    for layer in maps[1:]:
+        joint = (layer + identity) / 2 @ joint
+    cls = joint[:, :, 0, 1:]
+    return cls / cls.amax(-1, keepdim=True)
+
+
+def spread(maps: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+    """Maps (t, rows, columns) of patches as maps (t, size_px, size_px) of pixels, smoothly."""
+    import cv2
+
+    return np.stack([cv2.resize(m, (size_px, size_px), interpolation=cv2.INTER_CUBIC) for m in maps]).clip(0, 1)
+
+
+def draw_attention(clip: Clip, maps: NDArray[np.float32], zoom: int = 1) -> NDArray[np.uint8]:
+    """A picture (2 * h, t * w, 3) uint8 RGB: the frames that the network saw, and below them where it looked.
+
+    ``maps`` (t, rows, columns) as ``Grader.attention`` gives them.
+    """
+    import cv2
+
+    size = clip.images.shape[1] * zoom
+    seen = clip.images[frame_indices(len(clip), len(maps))]
+    gray = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_CUBIC) for p in seen])
+    heat = (spread(maps, size) * 255).astype(np.uint8)
+    colour = np.stack([cv2.applyColorMap(h, cv2.COLORMAP_INFERNO)[..., ::-1] for h in heat])
+    weight = (heat / 255.0)[..., None] * 0.65
+    plain = np.repeat(gray[..., None], 3, axis=-1)
+    over = (plain * (1 - weight) + colour * weight).astype(np.uint8)
+    return np.concatenate([np.concatenate(list(plain), axis=1), np.concatenate(list(over), axis=1)], axis=0)
