@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "casa"
 
-BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels", "weights", "statistics", "runtimes"}
+BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels"}
+BASE |= {"weights", "statistics", "runtimes"}
 ALLOWED = {
     "types": set(),
     "cells": {"types"},
@@ -20,7 +21,6 @@ ALLOWED = {
     "progress": set(),
     "resources": {"errors"},
     "kernels": set(),
-    "runtimes": set(),
     "runtimes": set(),
     "statistics": set(),
     "weights": {"errors", "resources"},
