@@ -161,7 +161,7 @@ def write_panel(
     ``clips.npy`` is written under another name first: a broken off run leaves no data set behind.
     """
     from casa.simulate.panel import PAPER_EXPERTS
-    from casa.simulate.panel_clips import render_panel, simulate_panel
+    from casa.simulate.panel_clips import PANEL_VERSION, render_panel, simulate_panel
 
     folder.mkdir(parents=True, exist_ok=True)
     panel = simulate_panel(n_clips, seed)
@@ -181,7 +181,7 @@ def write_panel(
         _write_table(folder / ABOUT_FILE, about | {name: _cells(v) for name, v in _truth(panel).items()})
         write_counts(folder / VOTES_FILE, ids, panel.counts)
         (folder / CARD_FILE).write_text(
-            f'name = "{_panel_name(n_clips, seed)}"\nsimulated = true\nclips = {n_clips}\nseed = {seed}\n'
+            f'name = "{_panel_name(n_clips, seed)}"\nsimulated = true\nversion = {PANEL_VERSION}\nclips = {n_clips}\nseed = {seed}\n'
             f'experts = {PAPER_EXPERTS}\nmade_by = "casa grade panel --clips {n_clips} --seed {seed}"\n'
             f'note = "Simulated sperm and simulated experts: nobody has looked at these clips."\n',
             encoding="utf-8",
@@ -289,13 +289,11 @@ def _read_card(path: Path) -> dict[str, Any]:
 
 
 def _is_panel(folder: Path, n_clips: int, seed: int) -> bool:
-    from casa.simulate.panel_clips import simulate_panel
+    from casa.simulate.panel_clips import PANEL_VERSION
 
     card = _read_card(folder / CARD_FILE)
-    if not (folder / PACKED_FILE).is_file() or card.get("name") != _panel_name(n_clips, seed):
-        return False
-    first = simulate_panel(min(n_clips, 3), seed)  # by another version of the simulator?
-    return bool((read_votes(folder, read_pictures(folder)[0]).counts[: len(first)] == first.counts).all())
+    of_this = card.get("name") == _panel_name(n_clips, seed) and card.get("version") == PANEL_VERSION
+    return of_this and (folder / PACKED_FILE).is_file()
 
 
 def _panel_name(n_clips: int, seed: int) -> str:

@@ -30,7 +30,7 @@ _TAIL_POINTS = 130
 _REACH = 45  # px about a head in which it and its glow are drawn
 #: Heads at this magnification have a shape: less glare in the middle, more of a body.
 CLOSEUP = replace(
-    PHASE_CONTRAST, body=(62.0,) * 3, core=(120.0,) * 3, core_size=(0.5, 0.5), core_offset=-0.12, jpeg_quality=0
+    PHASE_CONTRAST, body=(50.0,) * 3, core=(88.0,) * 3, core_size=(0.5, 0.5), core_offset=-0.12, jpeg_quality=0
 )
 
 

@@ -47,7 +47,9 @@ def test_votes_of_many_raters_tend_to_the_expected_distribution():
     quality = np.array([[0.5, 0.7, 0.8, 0.6]])
     raters = sample_raters(20_000, np.random.default_rng(0))
     votes = vote(quality, raters, np.random.default_rng(1))
-    assert np.allclose(np.bincount(votes[0], minlength=5) / 20_000, expected_distribution(quality, raters)[0], atol=0.01)
+    assert np.allclose(
+        np.bincount(votes[0], minlength=5) / 20_000, expected_distribution(quality, raters)[0], atol=0.01
+    )
 
 
 def test_raters_differ_in_what_they_look_at():
