@@ -144,7 +144,7 @@ class TimeSformerEncoder(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, d))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.patches, d))
         self.time_embed = nn.Parameter(torch.zeros(1, config.frames, d))
-        drops = torch.linspace(0, config.drop_path, config.depth).tolist()
+        drops = [config.drop_path * layer / max(config.depth - 1, 1) for layer in range(config.depth)]
         self.blocks = nn.ModuleList(Block(config, drop) for drop in drops)
         self.norm = nn.LayerNorm(d, eps=1e-6)
         self.apply(init_linear)
