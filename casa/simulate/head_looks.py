@@ -79,17 +79,14 @@ def _stained(
     red += outside * rng.uniform(0.3, 0.9) * cover.others
     red += 0.02 * np.abs(_cloud(rng, cover.head.shape, 5))
     red *= rng.uniform(0.8, 1.1)
-    blue, red = _blurred(blue, blur_px), _blurred(red, blur_px)
     background = rng.uniform(170, 235)
     if not colour:
-        return background * field * np.exp((blue + red) * -rng.uniform(0.5, 0.75))
+        return background * field * _blurred(np.exp((blue + red) * -rng.uniform(0.5, 0.75)), blur_px)
     tint = background * (1 + rng.normal(0, 0.025, 3))
     # Absorption of red, green, blue light: methylene blue / azure about eosin's red, with the batch's spread.
     absorbed = np.array([[0.62, 0.78, 0.26], [0.22, 0.66, 0.34]]) * rng.normal(1.0, 0.12, (2, 3))
-    channels = [
-        float(tint[k]) * field * np.exp(blue * -float(absorbed[0, k]) - red * float(absorbed[1, k])) for k in range(3)
-    ]
-    return np.stack(channels, axis=-1)
+    light = np.stack([np.exp(blue * -float(b) - red * float(r)) for b, r in absorbed.T], axis=-1)
+    return _blurred(light, blur_px) * tint.astype(np.float32) * field[..., None]
 
 
 def _unstained(rng: np.random.Generator, cover: Coverage, field: Plane, blur_px: float, phase: bool) -> Plane:
