@@ -7,19 +7,18 @@ it; so a tick waits for the first frame after it, and of all frames only the new
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from casa.cells import CLIP_FRAMES, CLIP_RATE_HZ, CLIP_SIZE_PX, Clip, ClipFlag
-from casa.clips.follow import Correction, HeadTemplate
+from casa.clips.follow import Correction, HeadTemplate, Point
 from casa.clips.match import crowded, cut_shifted, cut_window
 from casa.config import ClipsConfig
-from casa.types import Frame, IntArray, Tracks
+from casa.types import Frame, IntArray, Tracks, boxes_to_centre_size
 
 #: Windows are cut this much wider (px), so that pictures can be centred when the clip is complete.
 _MARGIN_PX = 6
@@ -27,19 +26,34 @@ _WINDOW_PX = CLIP_SIZE_PX + 2 * _MARGIN_PX
 _TICK_NS = 1e9 / CLIP_RATE_HZ
 #: Tracks that begin in the same frame get ticks apart from each other, so that frames cost about the same.
 _GOLDEN = 0.6180339887498949
+#: So many clips are made in a frame (more where many wait): tracks that began together would all be due in the same.
+_CLIPS_A_FRAME = 3
 #: A template that has not found its head so often in a row, where nothing else was near, is taken anew.
 _GIVE_UP_AFTER = 4
 
 
-class Scene:
+class _Place(NamedTuple):
+    """Where the track says that the head is, px; ``size_px`` is None where the tracker did not put it out."""
+
+    xy: Point
+    size_px: float | None
+    velocity_px_s: Point
+    measured: bool
+    flags: int
+
+
+_NOWHERE = _Place((0.0, 0.0), None, (0.0, 0.0), False, 0)
+
+
+class _Scene:
     """One frame with its tracks, as the clips need them."""
 
     def __init__(self, frame: Frame, tracks: Tracks, crossing_of_size: float) -> None:
         self.index, self.t_ns = frame.index, frame.t_ns
         self.tracks = tracks
         self.rows = {track_id: row for row, track_id in enumerate(tracks.track_id.tolist())}
-        self._frame, self._gray, self._crowded = frame, None, None
-        self._crossing_of_size = crossing_of_size
+        self._frame, self._gray, self._crossing_of_size = frame, None, crossing_of_size
+        self._places: list[_Place] | None = None
 
     @property
     def image(self) -> NDArray[Any]:
@@ -51,15 +65,23 @@ class Scene:
             self._gray.setflags(write=False)
         return self._gray
 
-    def crossing(self, row: int) -> bool:
-        """Whether another track's head is near."""
-        if self._crowded is None:
-            self._crowded = crowded(self.tracks.xyxy, self._crossing_of_size)
-        return bool(self._crowded[row])
+    def place(self, track_id: int) -> _Place | None:
+        """Where the track is, None where the tracker did not put it out."""
+        row = self.rows.get(track_id)
+        if row is None:
+            return None
+        if self._places is None:
+            tracks = self.tracks
+            near = crowded(tracks.xyxy, self._crossing_of_size)
+            flags = np.where(tracks.predicted, ClipFlag.PREDICTED, 0) | np.where(near, ClipFlag.CROSSING, 0)
+            boxes = boxes_to_centre_size(tracks.xyxy.astype(np.float64))
+            xy = np.where(tracks.predicted[:, None], boxes[:, :2], tracks.measured_xy_px)
+            columns = (xy, boxes[:, 2:].mean(axis=1), tracks.velocity_px_s, ~tracks.predicted, flags)
+            self._places = [_Place(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        return self._places[row]
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
+class _Picture(NamedTuple):
     """A window about a head at ``head_xy``, as well as was known then; ``corner`` is its first pixel in the frame.
 
     ``correction`` goes on being learnt; ``corrected`` is what it was then, and is in ``head_xy`` already.
@@ -69,13 +91,13 @@ class _Picture:
     t_ns: int
     window: NDArray[np.uint8]
     corner: tuple[int, int]
-    head_xy: tuple[float, float]
+    head_xy: Point
     score: float
     flags: int
     correction: Correction
-    corrected: tuple[float, float]
+    corrected: Point
 
-    def centre(self) -> tuple[float, float]:
+    def centre(self) -> Point:
         """The head's middle by all that is known now, or the nearest place to it that the window has."""
         xy = []
         for axis in (0, 1):
@@ -97,18 +119,7 @@ class _Followed:
     pictures: deque[_Picture] = field(default_factory=lambda: deque(maxlen=CLIP_FRAMES))
     ticks_since_clip: int | None = None  # None: no clip yet
     seen_ns: int = 0  # when the tracker last put it out
-    xy: tuple[float, float] = (0.0, 0.0)
-    velocity_px_s: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the track says the head is; ``size_px`` is None where the tracker did not put it out."""
-
-    xy: tuple[float, float]
-    size_px: float | None
-    measured: bool
-    flags: int
+    place: _Place = _NOWHERE  # where that was
 
 
 class ClipAssembler:
@@ -125,34 +136,40 @@ class ClipAssembler:
         self._um_per_px, self._white_level = um_per_px, white_level
         self._every_ticks = max(1, round(config.every_s * CLIP_RATE_HZ))
         self._followed: dict[int, _Followed] = {}
-        self._before: Scene | None = None
+        self._before: _Scene | None = None
+        self._complete: deque[tuple[int, list[_Picture]]] = deque()
         self._clips = 0
 
     def update(self, frame: Frame, tracks: Tracks) -> list[Clip]:
         """Take the next frame with its tracks; give the clips that are complete."""
-        now = Scene(frame, tracks, self._config.crossing_of_size)
+        now = _Scene(frame, tracks, self._config.crossing_of_size)
         for track_id in now.rows:
             if track_id not in self._followed:
                 self._followed[track_id] = _Followed(now.t_ns + track_id * _GOLDEN % 1.0 * _TICK_NS)
-        clips: list[Clip] = []
         for track_id, followed in self._followed.items():
             if followed.tick_ns <= now.t_ns:
-                clips += self._meet_ticks(track_id, followed, now)
+                self._meet_ticks(track_id, followed, now)
         self._before = now
-        return clips + self.end(tracks.ended_ids)
+        self.end(tracks.ended_ids)
+        return self._made(max(_CLIPS_A_FRAME, len(self._complete) // 8))
 
-    def end(self, track_ids: IntArray) -> list[Clip]:
-        """The last clips of tracks that will not be put out again."""
-        ended = [(track_id, self._followed.pop(track_id, None)) for track_id in track_ids.tolist()]
-        return [clip for track_id, one in ended if one is not None for clip in self._last_clip(track_id, one)]
+    def end(self, track_ids: IntArray) -> None:
+        """These tracks will not be put out again."""
+        for track_id in track_ids.tolist():
+            if track_id in self._followed:
+                self._complete_last(track_id, self._followed.pop(track_id))
 
     def finish(self) -> list[Clip]:
-        """The clips of tracks that were under way when the stream ended."""
-        clips = [clip for track_id, followed in self._followed.items() for clip in self._last_clip(track_id, followed)]
+        """All clips that are left, those of tracks that were under way when the stream ended too."""
+        for track_id, followed in self._followed.items():
+            self._complete_last(track_id, followed)
         self._followed.clear()
-        return clips
+        return self._made(len(self._complete))
 
-    def _meet_ticks(self, track_id: int, followed: _Followed, now: Scene) -> Iterator[Clip]:
+    def _made(self, at_most: int) -> list[Clip]:
+        return [self._clip(*self._complete.popleft()) for _ in range(min(at_most, len(self._complete)))]
+
+    def _meet_ticks(self, track_id: int, followed: _Followed, now: _Scene) -> None:
         if not followed.started:  # ticks are counted from a frame that has the track
             if track_id not in now.rows:
                 return
@@ -163,7 +180,7 @@ class ClipAssembler:
                 scene = self._before
             place = self._place(track_id, followed, scene)
             if scene.t_ns - followed.seen_ns > self._config.max_missed_s * 1e9:
-                yield from self._last_clip(track_id, followed)
+                self._complete_last(track_id, followed)
                 followed.started, followed.tick_ns = False, now.t_ns
                 return
             since = followed.ticks_since_clip
@@ -172,29 +189,24 @@ class ClipAssembler:
                 followed.pictures.append(self._picture(followed, scene, place))
             if len(followed.pictures) == CLIP_FRAMES and (since is None or since >= self._every_ticks):
                 followed.ticks_since_clip = 0
-                yield self._clip(track_id, followed)
+                self._complete.append((track_id, list(followed.pictures)))
             followed.tick_ns += _TICK_NS
 
-    def _place(self, track_id: int, followed: _Followed, scene: Scene) -> _Place:
-        row = scene.rows.get(track_id)
-        if row is None:  # where it would be by now
-            (x, y), (vx, vy), ahead_s = followed.xy, followed.velocity_px_s, (scene.t_ns - followed.seen_ns) / 1e9
-            return _Place((x + ahead_s * vx, y + ahead_s * vy), None, False, ClipFlag.PREDICTED)
-        tracks = scene.tracks
-        left, top, right, bottom = tracks.xyxy[row].tolist()
-        measured = not tracks.predicted[row]
-        x, y = tracks.measured_xy_px[row].tolist() if measured else ((left + right) / 2, (top + bottom) / 2)
-        followed.xy, followed.seen_ns = (x, y), scene.t_ns
-        followed.velocity_px_s = tuple(tracks.velocity_px_s[row].tolist())
-        flags = (0 if measured else ClipFlag.PREDICTED) | (ClipFlag.CROSSING if scene.crossing(row) else 0)
-        return _Place((x, y), (right - left + bottom - top) / 2, measured, flags)
+    def _place(self, track_id: int, followed: _Followed, scene: _Scene) -> _Place:
+        place = scene.place(track_id)
+        if place is not None:
+            followed.place, followed.seen_ns = place, scene.t_ns
+            return place
+        (x, y), _, (vx, vy), *_ = followed.place
+        ahead_s = (scene.t_ns - followed.seen_ns) / 1e9
+        return _Place((x + ahead_s * vx, y + ahead_s * vy), None, (vx, vy), False, ClipFlag.PREDICTED)
 
-    def _picture(self, followed: _Followed, scene: Scene, place: _Place) -> _Picture:
+    def _picture(self, followed: _Followed, scene: _Scene, place: _Place) -> _Picture:
         """The picture for the tick: of the scene, or the last one again where that was of the same frame."""
         late = ClipFlag.REPEATED if abs(scene.t_ns - followed.tick_ns) > _TICK_NS / 2 else 0
         if followed.pictures and followed.pictures[-1].t_ns == scene.t_ns:
             last = followed.pictures[-1]
-            return replace(last, flags=last.flags & ~ClipFlag.REPEATED | late)
+            return last._replace(flags=last.flags & ~ClipFlag.REPEATED | late)
         t_s, clear = scene.t_ns / 1e9, place.measured and not place.flags & ClipFlag.CROSSING
         template, xy, score, found = followed.template, place.xy, 0.0, False
         if template is None or (clear and not followed.clear):
@@ -217,7 +229,7 @@ class ClipAssembler:
         correction = template.correction if template is not None and found else Correction()
         return self._cut(scene, xy, score, flags, correction)
 
-    def _cut(self, scene: Scene, xy: tuple[float, float], score: float, flags: int, correction: Correction) -> _Picture:
+    def _cut(self, scene: _Scene, xy: Point, score: float, flags: int, correction: Correction) -> _Picture:
         height, width = scene.image.shape
         half = CLIP_SIZE_PX / 2
         if xy[0] < half or xy[1] < half or xy[0] > width - half or xy[1] > height - half:
@@ -228,20 +240,18 @@ class ClipAssembler:
         cut_window(scene.image, *corner, gain, window)
         return _Picture(scene.index, scene.t_ns, window, corner, xy, score, flags, correction, correction.xy)
 
-    def _last_clip(self, track_id: int, followed: _Followed) -> Iterator[Clip]:
+    def _complete_last(self, track_id: int, followed: _Followed) -> None:
         """What there is of a track that ends or is away for long, if it never gave a clip, filled up with the last."""
-        pictures = followed.pictures
+        pictures = list(followed.pictures)
+        followed.pictures.clear()
         while pictures and pictures[-1].t_ns > followed.seen_ns:
             pictures.pop()
         if followed.ticks_since_clip is None and len(pictures) >= self._config.min_frames:
-            last = pictures[-1]
-            pictures.extend([replace(last, flags=last.flags | ClipFlag.REPEATED)] * (CLIP_FRAMES - len(pictures)))
             followed.ticks_since_clip = 0
-            yield self._clip(track_id, followed)
-        pictures.clear()
+            last = pictures[-1]._replace(flags=pictures[-1].flags | ClipFlag.REPEATED)
+            self._complete.append((track_id, pictures + [last] * (CLIP_FRAMES - len(pictures))))
 
-    def _clip(self, track_id: int, followed: _Followed) -> Clip:
-        pictures = followed.pictures
+    def _clip(self, track_id: int, pictures: list[_Picture]) -> Clip:
         images = np.empty((len(pictures), CLIP_SIZE_PX, CLIP_SIZE_PX), np.uint8)
         centres = np.array([picture.centre() for picture in pictures])
         for picture, centre, image in zip(pictures, centres.tolist(), images, strict=True):

@@ -9,27 +9,28 @@ mean of what the boxes say beyond that, so that a template can be off, but canno
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.clips.match import correlate, cut_template, peak
+from casa.clips.match import cut_template, find_template
 from casa.config import ClipsConfig
+
+Point = tuple[float, float]
 
 #: A template smaller than this (px) has nothing to hold on to; a larger one costs more than it says.
 _SIDE_PX = (9, 41)
 _REACH_PX = (2, 12)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """Where the head was found: ``template_xy`` the middle of the template, px; ``score`` the correlation there.
 
     ``found``: False where the score is too low or the best place is on the rim of the search.
     """
 
-    template_xy: tuple[float, float]
+    template_xy: Point
     score: float
     found: bool
 
@@ -38,7 +39,7 @@ class Sighting:
 class Correction:
     """How far boxes have moved the head's middle since a template was first taken, px; it goes on changing."""
 
-    xy: tuple[float, float] = (0.0, 0.0)
+    xy: Point = (0.0, 0.0)
 
 
 class HeadTemplate:
@@ -50,9 +51,7 @@ class HeadTemplate:
     t_s : the frame's time.
     """
 
-    def __init__(
-        self, config: ClipsConfig, image: NDArray[Any], box_xy: tuple[float, float], size_px: float, t_s: float
-    ) -> None:
+    def __init__(self, config: ClipsConfig, image: NDArray[Any], box_xy: Point, size_px: float, t_s: float) -> None:
         self._config = config
         self.size_px = size_px
         self.side = int(np.clip(round(config.template_of_size * size_px), *_SIDE_PX))
@@ -60,7 +59,7 @@ class HeadTemplate:
         self._half = self.side / 2
         self.start(image, box_xy, t_s)
 
-    def start(self, image: NDArray[Any], box_xy: tuple[float, float], t_s: float) -> None:
+    def start(self, image: NDArray[Any], box_xy: Point, t_s: float) -> None:
         """Take template and anchor anew from where the box is."""
         left, top = round(box_xy[0] - self._half), round(box_xy[1] - self._half)
         self._template = self._anchor = cut_template(image, left, top, self.side)
@@ -70,24 +69,22 @@ class HeadTemplate:
         self.correction = Correction()
         self._n_boxes, self._t_s, self._refreshed_s = 1, t_s, t_s
 
-    def find(self, image: NDArray[Any], box_xy: tuple[float, float], measured: bool) -> Sighting:
+    def find(self, image: NDArray[Any], box_xy: Point, measured: bool) -> Sighting:
         """Look for the head about where the track says."""
         expected = (box_xy[0] - self.offset[0], box_xy[1] - self.offset[1])
         return self._look(image, self._template, expected, self.reach if measured else 2 * self.reach)
 
-    def _look(
-        self, image: NDArray[Any], template: NDArray[np.float32], expected: tuple[float, float], reach: int
-    ) -> Sighting:
+    def _look(self, image: NDArray[Any], template: NDArray[np.float32], expected: Point, reach: int) -> Sighting:
         left, top = round(expected[0] - self._half), round(expected[1] - self._half)
-        dx, dy, score, inside = peak(correlate(image, template, left, top, reach))
+        dx, dy, score, inside = find_template(image, template, left, top, reach)
         xy = (left + dx + self._half, top + dy + self._half)
         return Sighting(xy, score, bool(inside and score >= self._config.min_score))
 
-    def head_xy(self, sighting: Sighting) -> tuple[float, float]:
+    def head_xy(self, sighting: Sighting) -> Point:
         """The head's middle, by all that the boxes have said so far, px."""
         return sighting.template_xy[0] + self.offset[0], sighting.template_xy[1] + self.offset[1]
 
-    def learn(self, sighting: Sighting, box_xy: tuple[float, float], t_s: float) -> None:
+    def learn(self, sighting: Sighting, box_xy: Point, t_s: float) -> None:
         """Let a measured box say where in the template the head's middle is.
 
         A running mean at first, then one that forgets over ``centre_memory_s``; a box further off than the search

@@ -12,8 +12,6 @@ from casa.kernels import kernel
 
 #: The window's background is taken from every so many pixels in both directions.
 _SAMPLE_STEP = 4
-#: Correlations are summed in rows of a multiple of so many columns, as long as a vector register.
-_LANES = 8
 
 
 @kernel
@@ -42,24 +40,27 @@ def cut_window(image, left, top, gain, out):
     y0, y1 = min(max(top, 0), height), max(min(top + size, height), 0)
     if x1 - x0 < size or y1 - y0 < size:
         out[:] = np.uint8(min(_background(image, x0, x1, y0, y1) * gain + 0.5, 255.0))
+    if x1 <= x0:
+        return
+    factor = np.float32(gain)
     for y in range(y0, y1):
+        source, target = image[y, x0:x1], out[y - top, x0 - left : x1 - left]
         if gain == 1.0:
-            for x in range(x0, x1):
-                out[y - top, x - left] = image[y, x]
+            for x in range(len(source)):
+                target[x] = source[x]
         else:
-            for x in range(x0, x1):
-                out[y - top, x - left] = np.uint8(min(image[y, x] * gain + 0.5, 255.0))
+            for x in range(len(source)):
+                target[x] = np.uint8(min(np.float32(source[x]) * factor + np.float32(0.5), np.float32(255.0)))
 
 
 @kernel
 def _cubic(f):
-    """Weights (4,) of the pixels before, at, after and after that, ``f`` in [0, 1) of a pixel on."""
-    w = np.empty(4, np.float32)
-    w[0] = ((-0.5 * f + 1.0) * f - 0.5) * f
-    w[1] = (1.5 * f - 2.5) * f * f + 1.0
-    w[2] = ((-1.5 * f + 2.0) * f + 0.5) * f
-    w[3] = (0.5 * f - 0.5) * f * f
-    return w
+    """Weights of the pixels before, at, after and after that, ``f`` in [0, 1) of a pixel on."""
+    before = ((-0.5 * f + 1.0) * f - 0.5) * f
+    at = (1.5 * f - 2.5) * f * f + 1.0
+    after = ((-1.5 * f + 2.0) * f + 0.5) * f
+    last = (0.5 * f - 0.5) * f * f
+    return np.float32(before), np.float32(at), np.float32(after), np.float32(last)
 
 
 @kernel
@@ -70,20 +71,18 @@ def cut_shifted(window, left, top, out):
     """
     n = out.shape[0]
     x0, y0 = int(np.floor(left)), int(np.floor(top))
-    wx, wy = _cubic(left - x0), _cubic(top - y0)
+    u0, u1, u2, u3 = _cubic(left - x0)
+    v0, v1, v2, v3 = _cubic(top - y0)
     row = np.empty(n + 3, np.float32)
     for y in range(n):
+        above, at = window[y0 - 1 + y, x0 - 1 : x0 + n + 2], window[y0 + y, x0 - 1 : x0 + n + 2]
+        below, last = window[y0 + 1 + y, x0 - 1 : x0 + n + 2], window[y0 + 2 + y, x0 - 1 : x0 + n + 2]
         for x in range(n + 3):
-            at = x0 - 1 + x
-            row[x] = (
-                wy[0] * np.float32(window[y0 - 1 + y, at])
-                + wy[1] * np.float32(window[y0 + y, at])
-                + wy[2] * np.float32(window[y0 + 1 + y, at])
-                + wy[3] * np.float32(window[y0 + 2 + y, at])
-            )
+            row[x] = v0 * above[x] + v1 * at[x] + v2 * below[x] + v3 * last[x]
+        target = out[y]
         for x in range(n):
-            level = wx[0] * row[x] + wx[1] * row[x + 1] + wx[2] * row[x + 2] + wx[3] * row[x + 3]
-            out[y, x] = np.uint8(min(max(level + np.float32(0.5), np.float32(0.0)), np.float32(255.0)))
+            level = u0 * row[x] + u1 * row[x + 1] + u2 * row[x + 2] + u3 * row[x + 3] + np.float32(0.5)
+            target[x] = np.uint8(min(max(level, np.float32(0.0)), np.float32(255.0)))
 
 
 @kernel
@@ -108,6 +107,32 @@ def cut_template(image, left, top, size):
 
 
 @kernel
+def _products(patch, side, template, n):
+    """Sums of template times patch at all n x n shifts, with what lies between them: the shift (x, y) at y * side + x.
+
+    One loop over all shifts for four pixels of the template at a time, which a compiler makes wide.
+    """
+    size = template.shape[0]
+    m = (n - 1) * side + n
+    total = np.zeros(m, np.float32)
+    for r in range(size):
+        c = 0
+        while c + 4 <= size:
+            part = patch[r * side + c : r * side + c + m + 3]
+            w0, w1, w2, w3 = template[r, c], template[r, c + 1], template[r, c + 2], template[r, c + 3]
+            for k in range(m):
+                total[k] += (w0 * part[k] + w1 * part[k + 1]) + (w2 * part[k + 2] + w3 * part[k + 3])
+            c += 4
+        while c < size:
+            part = patch[r * side + c : r * side + c + m]
+            weight = template[r, c]
+            for k in range(m):
+                total[k] += weight * part[k]
+            c += 1
+    return total
+
+
+@kernel
 def correlate(image, template, left, top, reach):
     """Normalised cross-correlation (2 reach + 1, 2 reach + 1) float32 of a template with the windows about one.
 
@@ -116,24 +141,17 @@ def correlate(image, template, left, top, reach):
     """
     height, width = image.shape
     size, n = template.shape[0], 2 * reach + 1
-    wide = (n + _LANES - 1) // _LANES * _LANES
     side = size + n - 1
-    patch = np.empty((side, size + wide - 1), np.float32)
-    for r in range(side):
+    patch = np.empty((side + 1, side), np.float32)  # the last row is never used, but read with the one before
+    for r in range(side + 1):
         y = min(max(top - reach + r, 0), height - 1)
-        for c in range(size + wide - 1):
+        for c in range(side):
             patch[r, c] = image[y, min(max(left - reach + c, 0), width - 1)]
     middle = patch[side // 2, side // 2]  # a level close to all others keeps the sums small
-    for r in range(side):
-        for c in range(size + wide - 1):
+    for r in range(side + 1):
+        for c in range(side):
             patch[r, c] -= middle
-    product = np.zeros((n, wide), np.float32)
-    for r in range(n):
-        for a in range(size):
-            for b in range(size):
-                weight = template[a, b]
-                for c in range(wide):
-                    product[r, c] += weight * patch[r + a, b + c]
+    product = _products(patch.reshape((side + 1) * side), side, template, n)
     sums, squares = np.zeros((side + 1, side + 1)), np.zeros((side + 1, side + 1))
     for r in range(side):
         of_row = squares_of_row = 0.0
@@ -150,7 +168,7 @@ def correlate(image, template, left, top, reach):
             square = squares[r + size, c + size] - squares[r, c + size] - squares[r + size, c] + squares[r, c]
             energy = square - total * total / (size * size)
             if energy > 1e-6 * square:
-                found[r, c] = product[r, c] / np.sqrt(energy)
+                found[r, c] = product[r * side + c] / np.sqrt(energy)
     return found
 
 
@@ -182,6 +200,12 @@ def peak(surface):
         return float(c - half), float(r - half), height, True
     dx, dy = (xy * gy - yy * gx) / det, (xy * gx - xx * gy) / det
     return c - half + min(max(dx, -1.0), 1.0), r - half + min(max(dy, -1.0), 1.0), height, True
+
+
+@kernel
+def find_template(image, template, left, top, reach):
+    """`peak` of `correlate`: how far from (left, top) the template is, its correlation, and whether it is a peak."""
+    return peak(correlate(image, template, left, top, reach))
 
 
 @kernel

@@ -88,13 +88,12 @@ class ClipStage:
             if of_frame == of_tracks:
                 clips += self._assembler.update(frame, tracks)
             elif of_tracks < of_frame:
-                clips += self._assembler.end(tracks.ended_ids)
+                self._assembler.end(tracks.ended_ids)
         return clips
 
     def flush(self) -> Iterable[Clip]:
         """The clips of tracks that were under way."""
-        clips = [clip for tracks in self._tracks for clip in self._assembler.end(tracks.ended_ids)]
-        return clips + self._assembler.finish()
+        return self._assembler.finish()
 
     def close(self) -> None:
         """Let the pictures go."""
