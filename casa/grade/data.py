@@ -116,7 +116,7 @@ def read_dataset(folder: Path, n_experts: int | None = None) -> ClipDataset:
     ids, images, um_per_px = read_pictures(folder)
     votes = read_votes(folder, ids, n_experts)
     groups, scale, covariates = _read_about(folder / ABOUT_FILE, ids)
-    card = _read_card(folder / CARD_FILE)
+    card = read_card(folder)
     return ClipDataset(
         images=images,
         counts=votes.counts,
@@ -141,6 +141,8 @@ def simulated_dataset(
     if folder is not None:
         if _is_panel(folder, n_clips, seed):
             return read_dataset(folder)
+        if _clip_files(folder) and not read_card(folder).get("simulated"):
+            raise InputError(f"{folder}: holds clips that are not simulated; give another folder for simulated ones")
         write_panel(folder, n_clips, seed, workers, advance)
         return read_dataset(folder)
     panel = simulate_panel(n_clips, seed)
@@ -154,9 +156,14 @@ def simulated_dataset(
 
 
 def write_panel(
-    folder: Path, n_clips: int, seed: int, workers: int = 1, advance: Callable[[], object] = lambda: None
+    folder: Path,
+    n_clips: int,
+    seed: int,
+    workers: int = 1,
+    advance: Callable[[], object] = lambda: None,
+    votes: bool = True,
 ) -> None:
-    """Write clips of the simulated panel, with votes, truth and a card that says that they are simulated.
+    """Write clips of the simulated panel, with votes if wanted, truth, and a card that says that they are simulated.
 
     ``clips.npy`` is written under another name first: a broken off run leaves no data set behind.
     """
@@ -164,6 +171,8 @@ def write_panel(
     from casa.simulate.panel_clips import PANEL_VERSION, render_panel, simulate_panel
 
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (PACKED_FILE, TABLE_FILE, ABOUT_FILE, VOTES_FILE):
+        (folder / name).unlink(missing_ok=True)
     panel = simulate_panel(n_clips, seed)
     ids = np.arange(1, n_clips + 1)
     partial = folder / (PACKED_FILE + ".partial")
@@ -179,13 +188,15 @@ def write_panel(
         )
         about: dict[str, Any] = {"clip": map(str, ids), "group": [str(g) for g in panel.sample], "mode": panel.mode}
         _write_table(folder / ABOUT_FILE, about | {name: _cells(v) for name, v in _truth(panel).items()})
-        write_counts(folder / VOTES_FILE, ids, panel.counts)
-        (folder / CARD_FILE).write_text(
-            f'name = "{_panel_name(n_clips, seed)}"\nsimulated = true\nversion = {PANEL_VERSION}\nclips = {n_clips}\nseed = {seed}\n'
-            f'experts = {PAPER_EXPERTS}\nmade_by = "casa grade panel --clips {n_clips} --seed {seed}"\n'
-            f'note = "Simulated sperm and simulated experts: nobody has looked at these clips."\n',
-            encoding="utf-8",
-        )
+        if votes:
+            write_counts(folder / VOTES_FILE, ids, panel.counts)
+        card = {
+            "name": _panel_name(n_clips, seed), "simulated": True, "version": PANEL_VERSION, "clips": n_clips,
+            "seed": seed, "experts": PAPER_EXPERTS, "made_by": f"casa grade panel --clips {n_clips} --seed {seed}",
+            "note": "Simulated sperm and simulated experts: nobody has looked at these clips.",
+        }  # fmt: skip
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in card.items()]
+        (folder / CARD_FILE).write_text("".join(lines), encoding="utf-8")
         partial.replace(folder / PACKED_FILE)
     except OSError as error:
         raise CasaError(f"{folder}: cannot be written ({error}); is the disk full?") from error
@@ -223,6 +234,16 @@ def read_pictures(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray
     except OSError:  # a folder that may not be written is read anew each time
         cache.unlink(missing_ok=True)
     return ids, images, um_per_px
+
+
+def picture_file(folder: Path, spare: Path) -> tuple[list[int], Path]:
+    """Numbers of a folder's clips and the ``.npy`` that holds their pictures; ``spare`` is written if there is none."""
+    ids, images, _ = read_pictures(folder)
+    for path in (folder / PACKED_FILE, folder / CACHE_FILE):
+        if path.is_file():
+            return ids.tolist(), path
+    np.save(spare, images)
+    return ids.tolist(), spare
 
 
 def _collected(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray]:
@@ -279,7 +300,9 @@ def _read_about(path: Path, ids: IntArray) -> tuple[IntArray | None, FloatArray 
     return groups, numbers.pop("um_per_px", None), numbers
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(folder: Path) -> dict[str, Any]:
+    """What ``dataset.toml`` says; nothing where there is none."""
+    path = folder / CARD_FILE
     if not path.is_file():
         return {}
     try:
@@ -291,7 +314,7 @@ def _read_card(path: Path) -> dict[str, Any]:
 def _is_panel(folder: Path, n_clips: int, seed: int) -> bool:
     from casa.simulate.panel_clips import PANEL_VERSION
 
-    card = _read_card(folder / CARD_FILE)
+    card = read_card(folder)
     of_this = card.get("name") == _panel_name(n_clips, seed) and card.get("version") == PANEL_VERSION
     return of_this and (folder / PACKED_FILE).is_file()
 

@@ -104,7 +104,7 @@ def read_votes(folder: Path, ids: IntArray, n_experts: int | None = None, comple
         )
     single: dict[tuple[int, str], int] = {}
     if table.is_file():
-        header = _header(table)
+        header = table_header(table)
         if "expert" not in header:
             if files:
                 raise InputError(f"{folder}: counts in {VOTES_FILE} and single votes in {VOTES_FOLDER}/: move one away")
@@ -146,7 +146,8 @@ def write_counts(path: Path, ids: IntArray, counts: IntArray) -> None:
             stream.write(",".join(map(str, (number, *row))) + "\n")
 
 
-def _header(path: Path) -> list[str]:
+def table_header(path: Path) -> list[str]:
+    """Names of a table's columns; InputError where it is none."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             return [name.strip() for name in next(csv.reader(stream), [])]
