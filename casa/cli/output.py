@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from casa.cli.stopping import StopEvent
 from casa.errors import InputError
 
 
@@ -47,7 +48,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 @contextmanager
 def stop_on_interrupt() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets; the second one breaks off at once."""
-    stop = threading.Event()
+    stop = StopEvent()
 
     def handle(signum: int, frame: Any) -> None:
         if stop.is_set():
