@@ -14,6 +14,7 @@ from casa import __version__
 from casa.cli import bench, calibrate, evaluate, models, sample, train_detector
 from casa.cli.demo import demo
 from casa.cli.detect import detect
+from casa.cli.evaluate_grade import evaluate_grade
 from casa.cli.evaluate_kinematics import evaluate_kinematics
 from casa.cli.export import export
 from casa.cli.keys import keys
@@ -26,6 +27,7 @@ from casa.cli.report import report
 from casa.cli.simulate import simulate
 from casa.cli.top import top
 from casa.cli.track import track
+from casa.cli.train_grade import train_grade
 from casa.cli.view import view
 
 #: What a wrong option, value or command raises; typer names only one of its kinds.
@@ -60,6 +62,8 @@ for command in (demo, replay, detect, track, kinematics, report, export, recover
     app.command()(command)
 
 evaluate.app.command("kinematics")(evaluate_kinematics)
+evaluate.app.command("grade")(evaluate_grade)
+train_detector.app.command("grade")(train_grade)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
 app.add_typer(calibrate.app, name="calibrate")

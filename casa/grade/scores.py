@@ -114,7 +114,7 @@ def bootstrap_intervals(
 def paired_difference(
     first: FloatArray, second: FloatArray, n_samples: int = 5000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean of ``first - second`` over clips and its bootstrap interval (mean, low, high); both (n,) of the same clips."""
+    """Mean of ``first - second``, both (n,) of the same clips, and its bootstrap interval: (mean, low, high)."""
     difference = np.asarray(first) - np.asarray(second)
     rows = np.random.default_rng(seed).integers(len(difference), size=(n_samples, len(difference)))
     low, high = np.quantile(difference[rows].mean(axis=1), [(1 - confidence) / 2, (1 + confidence) / 2])

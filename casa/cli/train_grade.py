@@ -1,0 +1,153 @@
+"""``casa train grade``: train a network for grade distributions and judge it fold by fold."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from casa.grade.data import ClipDataset
+    from casa.grade.train import GradeTrainConfig
+
+
+def train_grade(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of clips and votes (docs/grade-data.md); without it a simulated panel is made."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Training configuration (YAML); by default configs/grade/smoke.yaml."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for weights and scores; by default runs/NAME.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first weights, the order and the changes of clips.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips.")] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Only this fold (from 0); repeat for several.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from: casa's, or published ones.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Begin anew where a training is there already.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Train a network on clips and their experts' votes. Killed, it goes on where it was when called again."""
+    import torch
+
+    from casa.cli.output import json_text, print_json
+    from casa.grade.experiment import judge_folds, run_folds
+    from casa.grade.train import load_grade_config
+    from casa.progress import progress
+    from casa.resources import resource_dir
+
+    path = config or resource_dir("configs") / "grade" / "smoke.yaml"
+    overrides = {"epochs": epochs, "only_folds": tuple(fold) if fold else None, "start": start}
+    settings = load_grade_config(path, overrides)
+    output = output or Path("runs") / settings.name
+    if force and (output / "training.json").exists():
+        shutil.rmtree(output)
+    if threads:
+        torch.set_num_threads(threads)
+    dataset = graded_clips(folder, settings, output.parent)
+    n_folds = len(settings.only_folds) if settings.only_folds is not None else max(1, settings.folds)
+    with progress("training", n_folds * settings.epochs) as bar:
+        results = run_folds(
+            settings, dataset, seed, output,
+            lambda number, log: bar.advance(1, f"fold {number}, epoch {log.epoch + 1}, loss {log.loss:.4f}"),
+        )  # fmt: skip
+    judged = judge_folds(results, dataset)
+    weights = publish(settings, dataset, seed, output, _command(path, folder, seed, epochs, fold, start), judged)
+    outcome = {"weights": str(weights), "simulated": dataset.simulated, "data": dataset.name, "scores": judged}
+    (output / "scores.json").write_text(json_text(outcome) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(outcome)
+        return
+    typer.echo(f"{weights}: trained on {dataset.name}")
+    for line in (score_line(f"fold {item['fold']}", item) for item in (judged or {}).get("folds", [])):
+        typer.echo(line)
+
+
+def graded_clips(folder: Path | None, settings: GradeTrainConfig, beside: Path) -> ClipDataset:
+    """The clips of ``folder``, or of the configuration's simulated panel, which is made once and kept ``beside``."""
+    from casa.grade.data import read_dataset, simulated_dataset
+    from casa.progress import progress
+
+    if folder is not None:
+        return read_dataset(folder)
+    panel = settings.panel
+    with progress("drawing the simulated panel", panel.clips) as bar:
+        return simulated_dataset(
+            panel.clips, panel.seed, beside / f"panel-{panel.clips}-{panel.seed}", _workers(), bar.advance
+        )
+
+
+def _workers() -> int:
+    import os
+
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def score_line(what: str, judged: dict[str, Any]) -> str:
+    """One line on a judged set of clips, for people."""
+    low, high = judged["interval_95"]["mse"]
+    text = (
+        f"{what}, {judged['clips']} clips: MSE {100 * judged['mse']:.3f}e-2 (95 % interval {100 * low:.3f} to "
+        f"{100 * high:.3f}), the prior's {100 * judged['prior']['mse']:.3f}e-2: gain {judged['gain_percent']:.1f} %; "
+        f"JS {100 * judged['js']:.2f}e-2, balanced accuracy {100 * judged['ba_mean']:.1f} %"
+    )
+    if judged["share_of_way"] is not None:
+        way, fresh = 100 * judged["share_of_way"], 100 * judged["fresh_panel_mse"]
+        text += f"; {way:.0f} % of the way to a fresh panel ({fresh:.3f}e-2)"
+    return text
+
+
+def _command(
+    config: Path, folder: Path | None, seed: int, epochs: int | None, fold: list[int] | None, start: Path | None
+) -> str:
+    words = ["casa train grade", *([folder.name] if folder else []), f"--config {config.name} --seed {seed}"]
+    words += [f"--epochs {epochs}"] if epochs else []
+    words += [f"--fold {number}" for number in fold or []]
+    words += [f"--start {start.name}"] if start else []
+    return " ".join(words)
+
+
+def publish(
+    settings: GradeTrainConfig, dataset: ClipDataset, seed: int, output: Path, command: str, judged: Any
+) -> Path:
+    """The first fold's network as ``NAME.pt``, with a manifest and a card, so that ``casa models install`` takes it."""
+    from casa.cells import EXPERT_GRADES
+    from casa.weights import ModelEntry, file_sha256, read_manifest, write_manifest
+
+    first = settings.only_folds[0] if settings.only_folds else 0
+    weights = output / f"{settings.name}.pt"
+    shutil.copyfile(output / f"fold{first}.pt", weights)
+    fold = judged["folds"][0] if judged else None
+    entry = ModelEntry(
+        name=settings.name,
+        task="grade",
+        folder=output,
+        files={"state": (weights, file_sha256(weights))},
+        licence="AGPL-3.0-or-later" if dataset.simulated else "as the clips",
+        trained_on=dataset.name,
+        command=command,
+        seed=seed,
+        card=f"{settings.name}.md",
+        scores={
+            name: round(float(fold[name]), 6)
+            for name in ("mse", "js", "ba_mean", "gain_percent", "share_of_way")
+            if fold is not None and fold[name] is not None
+        },
+    )
+    write_manifest(output, read_manifest(output) | {entry.name: entry})
+    origin = "Trained on a SIMULATED panel of experts" if dataset.simulated else f"Trained on {dataset.name}"
+    (output / entry.card).write_text(
+        f"# Model card: {settings.name}\n\n{origin}; made by `{command}`.\n\n"
+        f"{settings.network}, size {settings.size}, {settings.variant}: a distribution over the grades "
+        f"{', '.join(EXPERT_GRADES)} of a clip of 16 frames.\n\n"
+        + (score_line("Held out", fold) if fold else "Judged on no clips.")
+        + "\n",
+        encoding="utf-8",
+    )
+    return weights
