@@ -28,6 +28,7 @@ from casa.morphology.coarse_masks import (
     polarity,
 )
 from casa.morphology.head_parts import find_direction, find_nucleus, moments_ellipse
+from casa.morphology.relief import Outline, is_relief, relief_outline
 from casa.types import BoolArray, FloatArray
 
 
@@ -179,16 +180,19 @@ def _find(picture: Plane, options: HpmOptions, finer: int = 1) -> HeadMask | Hea
     if finer > 1:
         plane = np.asarray(cv2.resize(plane, None, fx=finer, fy=finer, interpolation=cv2.INTER_CUBIC), np.float32)
     plane, bright = polarity(plane)
+    outlined = relief_outline(plane) if is_relief(plane, picture.ndim == 3) else None
+    if outlined is not None:
+        plane, bright = outlined.plane, bright != outlined.inverted
     coarse = coarse_mask(plane, max(options.threshold, options.noise_threshold * noise))
     if coarse is None:
         return HeadProblem.NO_HEAD
-    head = _head(plane, coarse, options.tail_share)
+    head = _head(plane, coarse, options.tail_share) if outlined is None else _outlined(outlined, noise)
     if isinstance(head, HeadProblem):
         return head
     nucleus = find_nucleus(plane, head, options.tail_share)
     axes, centre = moments_ellipse(head)
     forward, sure = find_direction(plane, coarse, head, nucleus, axes, centre)
-    core = _fused(head, nucleus, forward, centre, options.acrosome_excess)
+    core = _fused(head, nucleus, forward, centre, options.acrosome_excess) if outlined is None else head
     layers = _hierarchy(core, coarse | head, options.layers)
     _, centre = moments_ellipse(core)
     return HeadMask(
@@ -208,6 +212,7 @@ def _find(picture: Plane, options: HpmOptions, finer: int = 1) -> HeadMask | Hea
 
 #: A small head is hardly wider than its blurred midpiece: factors on the tail's share, tried until it is off.
 _TAIL_FACTORS = (1.0, 1.32, 1.64)
+_LEAST_RIM = 0.2  # mean contrast of a rim seen in relief, in contrasts of the head
 _LONGEST = 3.3  # length over width of a head; what is longer has its midpiece on
 
 
@@ -225,6 +230,12 @@ def _head(plane: Plane, coarse: Mask8, tail_share: float) -> Mask8 | HeadProblem
         if problem is HeadProblem.NO_HEAD:
             break
     return problem
+
+
+def _outlined(outline: Outline, noise: float) -> Mask8 | HeadProblem:
+    if outline.contrast < max(_LEAST_RIM, 4.0 * noise):
+        return HeadProblem.NO_HEAD
+    return _check(outline.mask) or outline.mask
 
 
 def _without_tail(coarse: Mask8, tail_share: float) -> Mask8 | HeadProblem:

@@ -39,7 +39,7 @@ def judged(heads: RenderedHeads) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_rendered_stained_heads():
-    iou, error = judged(render_heads(120, "hushem", seed=900))
+    iou, error = judged(render_heads(80, "hushem", seed=900))
     assert iou.mean() >= 0.9
     assert (iou > 0.75).mean() > 0.97
     assert (error <= 15).mean() >= 0.95
@@ -47,7 +47,7 @@ def test_rendered_stained_heads():
 
 @pytest.mark.parametrize(("preset", "least"), [("scian", 0.82), ("mhsma", 0.85), ("phase", 0.88)])
 def test_rendered_heads_of_other_looks(preset: str, least: float):
-    iou, error = judged(render_heads(60, preset, seed=901))
+    iou, error = judged(render_heads(40, preset, seed=901))
     assert iou.mean() >= least
     assert (error <= 20).mean() >= 0.9
 
@@ -170,3 +170,21 @@ def test_any_size(side: int):
     truth = np.zeros((side, side), np.uint8)
     cv2.ellipse(truth, (side // 2, side // 2), (side // 4, side // 7), 30, 0, 360, 1, -1)
     assert overlap(found.head, truth > 0) > (0.85 if side > 40 else 0.75)
+
+
+def test_a_head_in_relief_that_no_threshold_encloses():
+    ys, xs = np.mgrid[:64, :64].astype(np.float32)
+    reach = np.hypot((xs - 32) / 16, (ys - 32) / 10)
+    rim = np.exp(-(((reach - 0.9) / 0.14) ** 2))
+    lit = np.clip((ys - 32) / 10, -1, 1)  # dark below, bright above
+    image = 130 - 40 * rim * (0.15 + 0.85 * (lit > 0) * lit) + 25 * np.exp(-((reach / 0.5) ** 2))
+    image = np.clip(image + np.random.default_rng(0).normal(0, 1, image.shape), 0, 255).astype(np.uint8)
+    found = find_head(image)
+    assert isinstance(found, HeadMask)
+    assert overlap(found.head, reach < 1) > 0.8
+
+
+def test_abstentions_on_real_unstained_crops_are_few(shared_data):
+    crops = np.load(shared_data / "mhsma" / "x_64_valid.npy")
+    found = pseudo_masks(crops)
+    assert sum(isinstance(mask, HeadMask) for mask in found) >= 0.95 * len(crops)
