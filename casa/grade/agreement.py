@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from casa.cells import EXPERT_GRADES
+from casa.evaluate.agreement import fleiss_kappa, kappa_interval
 from casa.grade.data import read_card, read_pictures
-from casa.grade.votes import expert_agreement, fleiss_kappa, kappa_interval, read_votes
+from casa.grade.votes import expert_agreement, read_votes
 
 
 def agreement_of(folder: Path) -> dict[str, Any]:

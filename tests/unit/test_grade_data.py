@@ -13,9 +13,10 @@ from casa.cells import Clip
 from casa.cli.grade import app
 from casa.clips import write_clips
 from casa.errors import InputError
+from casa.evaluate.agreement import fleiss_kappa, kappa_interval
 from casa.grade.annotate import Annotation
 from casa.grade.data import read_dataset, read_pictures, simulated_dataset, write_panel
-from casa.grade.votes import NO_VOTE, Votes, expert_agreement, fleiss_kappa, kappa_interval, read_votes
+from casa.grade.votes import NO_VOTE, Votes, expert_agreement, read_votes
 
 
 def made_clips(n: int, size: int = 150) -> list[Clip]:
