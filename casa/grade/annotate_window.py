@@ -21,6 +21,7 @@ from casa.grade.annotate import Annotation
 #: What the grades mean, as the experts of Fujii et al. 2023 (section 3) were told.
 MEANING = ("best", "good", "neither", "bad", "worst")
 MAX_ZOOM, MAX_CONTRAST = 6.0, 4.0
+_BAR = "QProgressBar { background: #2c3742; border: 0; } QProgressBar::chunk { background: #8fc7f2; }"
 _KEYS = "A-E or 1-5 grade   Backspace back   S skip   Space pause   , . picture by picture   + - zoom   [ ] contrast"
 
 
@@ -98,12 +99,12 @@ class AnnotateWindow(QtWidgets.QMainWindow):
         self.setStyleSheet(style)
         self.view = ClipView()
         self.grades = [
-            self._button(f"{letter}\n{meaning}", lambda k=k: self.vote(k))
+            self._button(f"{letter}   {meaning}", lambda k=k: self.vote(k))
             for k, (letter, meaning) in enumerate(zip(EXPERT_GRADES, MEANING, strict=True))
         ]
         for button in self.grades:
             button.setCheckable(True)
-            button.setMinimumSize(84, 52)
+            button.setMinimumWidth(96)
         self.back_button = self._button("Back", self.back)
         self.skip_button = self._button("Skip", self.skip)
         self.pause_button = self._button("Pause", self.pause)
@@ -112,7 +113,8 @@ class AnnotateWindow(QtWidgets.QMainWindow):
         self.progress = QtWidgets.QProgressBar()
         self.progress.setMaximum(max(len(annotation.ids), 1))
         self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(8)
+        self.progress.setFixedHeight(6)
+        self.progress.setStyleSheet(_BAR)
         self.state = QtWidgets.QLabel()
         self.problem = QtWidgets.QLabel()
         self.problem.setProperty("kind", "warn")
