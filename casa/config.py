@@ -289,7 +289,7 @@ class ClipsConfig(Section):
         default=0.03, description="it holds while the first template says the same place to within this"
     )
     centre_memory_s: Positive = Field(
-        default=1.0, description="time over which boxes say where in the template the head's middle is"
+        default=2.0, description="time over which boxes say where in the template the head's middle is"
     )
     crossing_of_size: NonNegative = Field(
         default=1.0, description="a head whose middle is nearer to another's than this is flagged as crossing"

@@ -12,6 +12,7 @@ import typer
 
 from casa import __version__
 from casa.cli import bench, calibrate, evaluate, models, sample, train_detector
+from casa.cli.clips import clips
 from casa.cli.demo import demo
 from casa.cli.detect import detect
 from casa.cli.evaluate_grade import evaluate_grade
@@ -58,7 +59,7 @@ def _root(
 
 for command in (live, record, top, keys):
     app.command()(command)
-for command in (demo, replay, detect, track, kinematics, report, export, recover, simulate, view):
+for command in (demo, replay, detect, track, clips, kinematics, report, export, recover, simulate, view):
     app.command()(command)
 
 evaluate.app.command("kinematics")(evaluate_kinematics)
