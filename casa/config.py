@@ -42,6 +42,12 @@ class SourceConfig(Section):
 class MicroscopeConfig(Section):
     """The simulated microscope: its stage, its focus, and the faults of its camera."""
 
+    slide: Literal["sample", "micrometer", "empty", "beads", "dark"] = Field(
+        default="sample", description="what lies on the stage at the beginning; dark: the lamp is off"
+    )
+    um_per_px: Positive | None = Field(default=None, description="true scale; null: of the preset")
+    vignetting: Fraction = Field(default=0.0, description="light that the field's corners lack")
+    hot_pixels: Annotated[int, Field(ge=0)] = 0
     stage_um_to_px: tuple[tuple[float, float], tuple[float, float]] | None = Field(
         default=None, description="how the picture shifts (px) for a stage move (um); null: as the scale says, upright"
     )

@@ -374,7 +374,10 @@ class Calibration:
     """What turns pixels into micrometres and counts into a concentration.
 
     ``width_px``/``height_px`` are the frame size the scale was measured at; a source of another size does
-    not fit. ``chamber_factor`` multiplies the concentration (Segre-Silberberg correction; 1 = none).
+    not fit, nor does one of another ``binning``. ``uncertainty_percent`` is of the scale, about 95 %.
+    ``chamber_factor`` multiplies the concentration (Segre-Silberberg correction; 1 = none). ``microscope``,
+    ``objective``, ``camera``: what it is of. ``measured_on`` (YYYY-MM-DD) and ``valid_days``: how long it may be used,
+    and ``used_by`` by whom ("" by all).
     """
 
     name: str
@@ -387,6 +390,13 @@ class Calibration:
     chamber_factor: float = 1.0
     verified: bool = False
     note: str = ""
+    microscope: str = ""
+    objective: str = ""
+    camera: str = ""
+    binning: int | None = None
+    measured_on: str = ""
+    valid_days: int | None = None
+    used_by: str = ""
 
     def __post_init__(self) -> None:
         for name in ("um_per_px_x", "um_per_px_y", "chamber_factor"):

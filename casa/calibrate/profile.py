@@ -1,13 +1,18 @@
-"""Calibration profiles: TOML files in ``calibration/`` (or anywhere), one microscope and chamber each.
+"""Calibration profiles: TOML files in ``calibration/`` (or anywhere), one a microscope, objective and camera.
 
-A profile's keys are the fields of ``casa.types.Calibration``. Knows nothing of how a calibration is made.
+The keys at the top are the fields of ``casa.types.Calibration``: what an analysis needs. A table for each step of the
+setup (``[scale]``, ``[stage]``, …) says when it was measured, what came out, and how sure it is. Knows nothing of how a
+calibration is made.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tomllib
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +20,21 @@ from casa.errors import CasaError, InputError
 from casa.resources import find_resource
 from casa.types import Calibration, SourceInfo
 
-_TEXT = ("name", "note")
-_WHOLE = ("width_px", "height_px")
+#: Tables of a profile, in the order of the setup.
+STEPS = ("timing", "focus", "scale", "stage", "field", "chamber")
+#: How long a calibration holds where its profile does not say.
+VALID_DAYS = 180
+_TEXT = ("name", "note", "microscope", "objective", "camera", "used_by")
+_WHOLE = ("width_px", "height_px", "binning", "valid_days")
 _REQUIRED = ("um_per_px_x", "um_per_px_y")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A calibration and what each step of the setup found: ``steps[name]`` has ``date`` and the step's own keys."""
+
+    calibration: Calibration
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def _checked(path: Path, key: str, value: Any) -> Any:
@@ -26,13 +43,15 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise InputError(f"{path}: {key}: expected text, got {value!r}")
         return value
+    if key == "measured_on":
+        return _day(path, key, value)
     if key == "verified":
         if not isinstance(value, bool):
             raise InputError(f"{path}: {key}: expected true or false, got {value!r}")
         return value
     if key in _WHOLE:
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            raise InputError(f"{path}: {key}: expected a positive whole number of pixels, got {value!r}")
+            raise InputError(f"{path}: {key}: expected a positive whole number, got {value!r}")
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{path}: {key}: expected a number, got {value!r}")
@@ -42,8 +61,15 @@ def _checked(path: Path, key: str, value: Any) -> Any:
     return float(value)
 
 
-def load_profile(name_or_path: str | Path) -> Calibration:
-    """A calibration by path, or by the name of a shipped one (``simulator``).
+def _day(path: Path, key: str, value: Any) -> str:
+    try:
+        return value.isoformat() if isinstance(value, date) else date.fromisoformat(value).isoformat()
+    except (TypeError, ValueError):
+        raise InputError(f"{path}: {key}: expected a date such as 2026-11-21, got {value!r}") from None
+
+
+def read_profile(name_or_path: str | Path) -> Profile:
+    """A profile by path, or by the name of a shipped one (``simulator``).
 
     Raises
     ------
@@ -54,10 +80,13 @@ def load_profile(name_or_path: str | Path) -> Calibration:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: cannot be read as TOML ({' '.join(str(error).split())})") from error
+    steps = {name: data.pop(name) for name in STEPS if name in data}
     known = [f.name for f in fields(Calibration)]
     unknown = [key for key in data if key not in known]
     if unknown:
-        raise InputError(f"{path}: {unknown[0]}: no such key in a calibration profile; known: {', '.join(known)}")
+        raise InputError(
+            f"{path}: {unknown[0]}: no such key in a calibration profile; known: {', '.join((*known, *STEPS))}"
+        )
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise InputError(f"{path}: {missing[0]} is missing; a profile needs {' and '.join(_REQUIRED)} in um per pixel")
@@ -66,11 +95,20 @@ def load_profile(name_or_path: str | Path) -> Calibration:
     values: dict[str, Any] = {"name": path.stem}
     for key, value in data.items():
         values[key] = _checked(path, key, value)
-    return Calibration(**values)
+    for name, step in steps.items():
+        if not isinstance(step, dict) or "date" not in step:
+            raise InputError(f"{path}: {name}: expected a table [{name}] with the date it was measured on")
+        step["date"] = _day(path, f"{name}.date", step["date"])
+    return Profile(Calibration(**values), steps)
 
 
-def write_profile(path: Path, calibration: Calibration, force: bool = False) -> None:
-    """Write a calibration as a TOML profile; fields that are None are left out.
+def load_profile(name_or_path: str | Path) -> Calibration:
+    """The calibration of a profile; see `read_profile`."""
+    return read_profile(name_or_path).calibration
+
+
+def write_profile(path: Path, profile: Profile | Calibration, force: bool = False) -> None:
+    """Write a profile as TOML; what is None, empty or not a number is left out.
 
     Raises
     ------
@@ -78,24 +116,48 @@ def write_profile(path: Path, calibration: Calibration, force: bool = False) -> 
     """
     if path.exists() and not force:
         raise InputError(f"{path}: exists already; give another name, or --force to replace it")
-    lines = []
-    for f in fields(Calibration):
-        value = getattr(calibration, f.name)
-        if value is None:
-            continue
-        # JSON's strings, numbers and booleans are TOML's too
-        lines.append(f"{f.name} = {json.dumps(value, ensure_ascii=False)}\n")
+    if isinstance(profile, Calibration):
+        profile = Profile(profile)
+    calibration = profile.calibration
+    lines = _lines({f.name: getattr(calibration, f.name) for f in fields(Calibration)})
+    for name in STEPS:
+        if name in profile.steps:
+            lines += ["\n", f"[{name}]\n", *_lines(profile.steps[name])]
     try:
         path.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise CasaError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def check_fits(calibration: Calibration, source: SourceInfo) -> None:
-    """Raise InputError when the scale was measured at another frame size than the source has.
+def _lines(values: Mapping[str, Any]) -> list[str]:
+    """``key = value`` lines; JSON's strings, numbers, booleans and lists are TOML's too."""
+    return [
+        f"{key} = {json.dumps(_plain(value), ensure_ascii=False)}\n" for key, value in values.items() if _said(value)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return float(f"{value:.7g}") if isinstance(value, float) else value
+
+
+def _said(value: Any) -> bool:
+    return not (value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)))
+
+
+def check_fits(calibration: Calibration, source: SourceInfo, binning: int | None = None) -> None:
+    """Raise InputError when the scale was measured at another frame size, or binning, than the source has.
 
     A picture that was cropped, binned or resized has another scale or another field of view, and nothing in it tells.
     """
+    if binning is not None and calibration.binning is not None and binning != calibration.binning:
+        raise InputError(
+            f"calibration {calibration.name!r} does not fit {source.uri}: it was measured at binning"
+            f" {calibration.binning} and the camera is set to {binning}; use the profile of this binning, or none"
+        )
     if calibration.width_px is None or calibration.height_px is None:
         return
     if (calibration.width_px, calibration.height_px) != (source.width_px, source.height_px):
@@ -104,3 +166,36 @@ def check_fits(calibration: Calibration, source: SourceInfo) -> None:
             f" {calibration.width_px}x{calibration.height_px} px and the source has"
             f" {source.width_px}x{source.height_px}; use the profile of this frame size, or none"
         )
+
+
+def valid_until(calibration: Calibration) -> date | None:
+    """The last day a calibration may be used; None where it does not say when it was measured."""
+    if not calibration.measured_on:
+        return None
+    return date.fromisoformat(calibration.measured_on) + timedelta(days=calibration.valid_days or VALID_DAYS)
+
+
+def cautions(calibration: Calibration, today: date, user: str = "") -> list[str]:
+    """What speaks against using a calibration today, a line each: not verified, too old, made for others."""
+    said = []
+    if not calibration.verified:
+        said.append(
+            f"calibration {calibration.name!r} was never checked on this microscope: "
+            "run casa calibrate, or do not rely on its speeds"
+        )
+    last = valid_until(calibration)
+    if last is not None and today > last:
+        said.append(
+            f"calibration {calibration.name!r} of {calibration.measured_on} was valid until {last.isoformat()}: "
+            "run casa calibrate check, or calibrate anew"
+        )
+    users = [one.strip() for one in calibration.used_by.split(",") if one.strip()]
+    if user and users and user not in users:
+        said.append(f"calibration {calibration.name!r} is for {', '.join(users)}, and this is {user}")
+    return said
+
+
+def with_scale_uncertainty(value_um: float, calibration: Calibration) -> float | None:
+    """What the scale's uncertainty (about 95 %) makes of a length or a speed in um; None where it is not known."""
+    u = calibration.uncertainty_percent
+    return None if u is None else abs(value_um) * u / 100

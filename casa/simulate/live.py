@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from casa.simulate.debris import Debris
 from casa.simulate.render import _PAD, Heads, _debris_patches
 from casa.simulate.scene import Scene
+from casa.simulate.slides import Slide, draw_slide, make_slide
 from casa.simulate.spots import SIGMAS_PX, SpotBank, expose, stamp, stamp_spots
 from casa.simulate.swimmers import HEADING_STEP_S
 
@@ -37,7 +38,7 @@ class View:
     """How the microscope stands at a frame: shift of the field (px), focus over the sample (um), camera settings.
 
     ``light`` is the exposure as a multiple of the one at which pictures are as the preset says; ``gain`` multiplies
-    what comes off the sensor, noise too.
+    what comes off the sensor, noise too. ``slide`` : what lies on the stage, one of `casa.simulate.slides.SLIDES`.
     """
 
     shift_px: tuple[float, float] = (0.0, 0.0)
@@ -45,6 +46,7 @@ class View:
     exposure_s: float = 0.002
     light: float = 1.0
     gain: float = 1.0
+    slide: str = "sample"
 
 
 class SpritePool:
@@ -76,12 +78,16 @@ class LiveRenderer:
     A scene's time runs to its end and then back, so that nothing ever jumps.
     """
 
-    def __init__(self, scene: Scene, white_level: int) -> None:
+    def __init__(self, scene: Scene, white_level: int, vignetting: float = 0.0, hot_pixels: int = 0) -> None:
         self._scene, self._white = scene, white_level
         config, renderer = scene.config, scene._renderer
         self._look, self._zoom, self._scale = config.look, renderer.zoom, config.um_per_px
         self._shape = (config.height_px, config.width_px)
         self._background = np.ascontiguousarray(renderer._background @ _LUMA, np.float32)
+        self._vignette = _vignette(self._shape, vignetting) if vignetting else None
+        self._hot = _hot_pixels(scene.seed, self._shape, hot_pixels) if hot_pixels else None
+        self._slide: tuple[object, Image] | None = None
+        self._slides: dict[str, Slide] = {}
         self._end_s = max(float(scene.t_ns[-1]) / 1e9, 1e-3)
         self._paths = _paths(scene)
         rng = np.random.default_rng((scene.seed, 0x11FE))
@@ -103,23 +109,40 @@ class LiveRenderer:
 
     def draw(self, t_s: float, number: int, view: View) -> NDArray[Any]:
         """(h, w) picture of a moment of the camera's time; its noise follows from ``number``."""
-        canvas = self._background_and_debris(t_s, view)
-        steps = int(np.clip(np.ceil(_FASTEST_UM_S * view.exposure_s / self._scale), 1, 8))
-        for step in range(steps):
-            at_s = t_s + ((step + 0.5) / steps - 0.5) * view.exposure_s
-            self._add_cells(canvas, self.scene_time_s(max(at_s, 0.0)), view, 1.0 / steps)
+        canvas = self._sample(t_s, view) if view.slide == "sample" else self._other_slide(view)
+        if self._vignette is not None:
+            canvas *= self._vignette
         rng = np.random.default_rng((self._scene.seed, number))
         noise = self._noise[number % len(self._noise)]
         dy, dx = (int(v) for v in rng.integers(0, 65, 2))
         out = np.empty(self._shape, np.uint8 if self._white <= 255 else np.uint16)
         look = self._look
         expose(
-            canvas, noise, dy, dx, out, np.float32(look.gamma), np.float32(view.light),
+            canvas, noise, dy, dx, out, np.float32(look.gamma), np.float32(0.0 if view.slide == "dark" else view.light),
             np.float32(view.gain * self._white / 255), np.float32(look.read_noise**2), np.float32(look.shot_noise),
             np.float32(self._white),
         )  # fmt: skip
+        if self._hot is not None:
+            out[self._hot] = self._white
         out.flags.writeable = False
         return out
+
+    def _sample(self, t_s: float, view: View) -> Image:
+        canvas = self._background_and_debris(t_s, view)
+        steps = int(np.clip(np.ceil(_FASTEST_UM_S * view.exposure_s / self._scale), 1, 8))
+        for step in range(steps):
+            at_s = t_s + ((step + 0.5) / steps - 0.5) * view.exposure_s
+            self._add_cells(canvas, self.scene_time_s(max(at_s, 0.0)), view, 1.0 / steps)
+        return canvas
+
+    def _other_slide(self, view: View) -> Image:
+        key = (view.slide, view.shift_px, view.focus_um)
+        if self._slide is None or self._slide[0] != key:
+            if view.slide not in self._slides:
+                depth_um = self._scene.config.chamber_depth_um
+                self._slides[view.slide] = make_slide(view.slide, self._scale, depth_um, self._scene.seed)
+            self._slide = key, draw_slide(self._slides[view.slide], self._background, view.shift_px, view.focus_um)
+        return self._slide[1].copy()
 
     def cells(self, t_s: float, view: View) -> tuple[FloatArray, FloatArray]:
         """Truth at a time of the camera: (n, 2) head centres of all swimmers, px, and (n,) defocus, um."""
@@ -277,6 +300,18 @@ class LiveRenderer:
         pool = SpritePool()
         pool.add(sprites)
         return pool
+
+
+def _vignette(shape: tuple[int, int], loss: float) -> Image:
+    """(h, w) light left by the optics: 1 in the middle, 1 - loss in the corners."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in shape), indexing="ij")
+    return (1 - loss * (x * x + y * y) / 2).astype(np.float32)
+
+
+def _hot_pixels(seed: int, shape: tuple[int, int], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of pixels that are always bright."""
+    chosen = np.random.default_rng((seed, 0x407)).choice(shape[0] * shape[1], count, replace=False)
+    return chosen // shape[1], chosen % shape[1]
 
 
 def _trimmed(sprite: Image) -> Image:

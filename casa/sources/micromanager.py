@@ -90,6 +90,11 @@ class MicroManager:
         device_ns = round(float(metadata["ElapsedTime-ms"]) * 1e6) if "ElapsedTime-ms" in metadata else None
         return Grabbed(_rgb(np.asarray(image)), host_ns, number, device_ns, overflow=overflow)
 
+    @property
+    def exposure_ms(self) -> float:
+        """The exposure, ms."""
+        return float(self.core.getExposure())
+
     def set_exposure_ms(self, exposure_ms: float) -> float:
         """Set the camera's exposure."""
         try:

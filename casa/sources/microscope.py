@@ -21,6 +21,7 @@ from casa.errors import CasaError, InputError
 from casa.kernels import warm_up
 from casa.simulate.live import LiveRenderer, View
 from casa.simulate.scene import PRESETS, Scene
+from casa.simulate.slides import SLIDES
 from casa.simulate.swimmers import HEADING_STEP_S
 from casa.sources.device import Format, Grabbed, Unplugged
 from casa.sources.simulator import parse_simulator_uri
@@ -57,6 +58,8 @@ class Microscope:
         self.uri = f"simulator:{preset}:{seed}"
         self._config = config
         scene = replace(PRESETS[preset], interlaced=False)
+        if config.microscope.um_per_px is not None:
+            scene = replace(scene, um_per_px=config.microscope.um_per_px)
         if config.size is not None:
             width, height = config.size
             more = width * height / (scene.width_px * scene.height_px)
@@ -80,7 +83,9 @@ class Microscope:
         self.scene = Scene(scene, seed)
         self._bits = config.bit_depth or 8
         self._white = (1 << self._bits) - 1
-        self._renderer = LiveRenderer(self.scene, self._white)
+        optics = config.microscope
+        self._renderer = LiveRenderer(self.scene, self._white, optics.vignetting, optics.hot_pixels)
+        self._slide = optics.slide
         self._seed, self._interval_ns = seed, round(1e9 / fps_hz)
         self.stage = SimulatedStage(config.microscope, scene.um_per_px, seed)
         self.focus = SimulatedFocus(config.microscope)
@@ -149,11 +154,22 @@ class Microscope:
                 return self._expose(overflow)
             self._tick, self._number = self._tick + 1, self._number + 1
 
+    @property
+    def exposure_ms(self) -> float:
+        """The exposure, ms."""
+        return self._exposure_ms
+
     def set_exposure_ms(self, exposure_ms: float) -> float:
         """Set the exposure: light grows with it, and so does the blur of what moves."""
         self._check_exposure(exposure_ms)
         self._exposure_ms = exposure_ms
         return exposure_ms
+
+    def load_slide(self, kind: str) -> None:
+        """Put another slide on the stage, from any thread: one of `casa.simulate.slides.SLIDES`."""
+        if kind not in SLIDES:
+            raise InputError(f"{self.uri}: there is no slide {kind!r}; choose one of {', '.join(SLIDES)}")
+        self._slide = kind
 
     def close(self) -> None:
         """Nothing is open."""
@@ -206,6 +222,7 @@ class Microscope:
             exposure_s=exposure / 1000,
             light=exposure / self._config.microscope.reference_exposure_ms,
             gain=self._config.gain or 1.0,
+            slide=self._slide,
         )
 
     def _expose(self, overflow: bool) -> Grabbed:
