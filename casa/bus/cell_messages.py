@@ -108,26 +108,32 @@ class GradingMetrics(Struct, frozen=True, kw_only=True):
 
 
 class GraderJoin(Message, tag="grader_join", frozen=True, eq=False, kw_only=True):
-    """A grader is there, and takes up to ``room`` clips at a time."""
+    """A grader is there; ``model`` is its network."""
 
     name: Name
     pid: Count
     model: Name
-    room: Annotated[int, Meta(ge=1, le=256)]
 
 
-class GraderHere(Message, tag="grader_here", frozen=True, eq=False, kw_only=True):
-    """The grader's heartbeat: ``busy_share`` of its time since it joined, of one core, went into grading."""
+class GraderReady(Message, tag="grader_ready", frozen=True, eq=False, kw_only=True):
+    """The grader's heartbeat: it can be given ``room`` clips now, 0 while it is busy or rests.
 
+    ``busy_share``: CPU time since it joined over wall time, of one core.
+    """
+
+    room: Annotated[int, Meta(ge=0, le=256)]
     busy_share: float = 0.0
 
 
 class Work(Message, tag="work", frozen=True, eq=False, kw_only=True):
-    """A clip to grade; ``attention``: with a map of where the network looked; ``hurry``: without resting."""
+    """A clip to grade; ``attention``: with maps of where the network looked."""
 
     clip: ClipMessage
     attention: bool = False
-    hurry: bool = False
+
+
+class Hurry(Message, tag="hurry", frozen=True, eq=False, kw_only=True):
+    """Nothing is captured any more: grade what is left without resting."""
 
 
 class GradeFailed(Message, tag="grade_failed", frozen=True, eq=False, kw_only=True):

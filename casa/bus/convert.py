@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,8 +91,17 @@ def clip_message(clip: Clip, attention: NDArray[np.uint8] | None = None) -> Clip
 
 def clip_of(m: ClipMessage) -> tuple[Clip, NDArray[np.uint8] | None]:
     """A clip from the bus, with its attention maps."""
-    arrays: tuple[Any, ...] = (m.frames, m.t_ns, m.images, m.centre_xy_px, m.score, m.flags)
-    clip = Clip(m.clip_id, m.track_id, *(array.numpy() for array in arrays), m.um_per_px)
+    clip = Clip(
+        clip_id=m.clip_id,
+        track_id=m.track_id,
+        frames=m.frames.numpy(),
+        t_ns=m.t_ns.numpy(),
+        images=m.images.numpy(),
+        centre_xy_px=m.centre_xy_px.numpy(),
+        score=m.score.numpy(),
+        flags=m.flags.numpy(),
+        um_per_px=m.um_per_px,
+    )
     return clip, maps_of(m)
 
 
@@ -122,6 +129,13 @@ def grades_of(m: GradesMessage) -> GradeTable:
     """Grades from the bus, one row."""
     parts = np.full((3, 5), np.nan) if m.parts is None else m.parts.numpy()
     return GradeTable(
-        *(np.array([value]) for value in (m.clip_id, m.track_id, m.frame, m.t_ns)), m.distribution.numpy()[None],
-        *parts[:, None], np.array([m.clip_flags]),
-    )  # fmt: skip
+        clip_id=np.array([m.clip_id]),
+        track_id=np.array([m.track_id]),
+        frame=np.array([m.frame]),
+        t_ns=np.array([m.t_ns]),
+        distribution=m.distribution.numpy()[None],
+        part_global=parts[:1],
+        part_spatial=parts[1:2],
+        part_temporal=parts[2:],
+        clip_flags=np.array([m.clip_flags]),
+    )

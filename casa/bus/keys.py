@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from casa.errors import CasaError, InputError
 
@@ -80,6 +81,15 @@ def load_client_keys(folder: Path, name: str | None = None) -> Keys:
         name = found[0].stem
     public, secret = _read_pair(folder / f"{name}.key_secret")
     return Keys(public, secret, _read(engine_file, "public-key"))
+
+
+def let_in(socket: Any, allowed: set[bytes]) -> None:
+    """Answer ZeroMQ's questions on the socket of its gate: clients of these public keys may connect (ZAP, RFC 27)."""
+    while socket.poll(0):
+        version, request_id, _, _, _, mechanism, *credentials = socket.recv_multipart()
+        known = mechanism == b"CURVE" and len(credentials) == 1 and credentials[0] in allowed
+        code, text = (b"200", b"OK") if known else (b"400", b"unknown key")
+        socket.send_multipart([version, request_id, code, text, b"", b""])
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -17,11 +17,12 @@ from casa.bus.base import Count, FieldNumber, Line, Message, Name, Text, Time, c
 from casa.bus.cell_messages import (
     ClipMessage,
     GradeFailed,
-    GraderHere,
     GraderJoin,
     GraderLeave,
+    GraderReady,
     GradesMessage,
     GradingMetrics,
+    Hurry,
     MorphologyMessage,
     Work,
 )
@@ -396,8 +397,8 @@ Published = (
 Request = Start | Stop | Mark | Snapshot | GetStatus | GetTrack
 Reply = Done | Refused | StatusReply | SnapshotReply | TrackReply
 ClientMessage = Join | Written | Leave
-GraderMessage = GraderJoin | GraderHere | GradesMessage | GradeFailed | GraderLeave
-AnyMessage = Published | Request | Reply | ClientMessage | GraderMessage | Work
+GraderMessage = GraderJoin | GraderReady | GradesMessage | GradeFailed | GraderLeave
+AnyMessage = Published | Request | Reply | ClientMessage | GraderMessage | Work | Hurry
 
 
 class Envelope(Struct, frozen=True, eq=False, kw_only=True):

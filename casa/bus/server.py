@@ -23,7 +23,8 @@ from zmq.utils.monitor import recv_monitor_message
 from casa.bus.address import Claim, Endpoint
 from casa.bus.base import MAX_MESSAGE_BYTES
 from casa.bus.codec import Decoder, encode
-from casa.bus.keys import Keys
+from casa.bus.desk import GraderDesk
+from casa.bus.keys import Keys, let_in
 from casa.bus.lossless import ClientQueue, Item
 from casa.bus.messages import (
     AnyMessage,
@@ -77,6 +78,7 @@ class BusServer:
     endpoint : where. keys : without them, only an endpoint that nobody outside of this machine can reach is bound.
     config : bounds. session : the session's id. answer : gives the reply to a request; called in the bus's thread.
     on_client : told, in the bus's thread, of a client that joins, loses messages or goes: (kind, text).
+    desk : gives clips to graders; without it there is no socket for them.
 
     Raises
     ------
@@ -91,6 +93,7 @@ class BusServer:
         answer: Callable[[Request], Reply],
         keys: Keys | None = None,
         on_client: Callable[[str, str], None] = lambda kind, text: None,
+        desk: GraderDesk | None = None,
     ) -> None:
         if not endpoint.is_local and keys is None:
             raise InputError(f"{endpoint}: can be reached from outside of this machine, so it needs keys (--keys)")
@@ -99,6 +102,7 @@ class BusServer:
         self._config = config
         self._answer = answer
         self._on_client = on_client
+        self._desk = desk
         self._keys = keys
         self._allowed = {z85.decode(key) for key in keys.clients} if keys is not None else set()
         self._lock = threading.Lock()
@@ -114,6 +118,7 @@ class BusServer:
         self._malformed = 0
         self._stopping = False
         self._finished = False
+        self._end: bytes | None = None  # for the graders, once
         self._error: BaseException | None = None
         self._claim = Claim(endpoint)
         self._wake_in, self._wake_out = sockets.socketpair()
@@ -133,7 +138,7 @@ class BusServer:
     @property
     def bad(self) -> int:
         """Messages from clients that were none."""
-        return self._decoder.bad + self._requests.bad + self._malformed
+        return self._decoder.bad + self._requests.bad + self._malformed + (self._desk.bad if self._desk else 0)
 
     def expect(self, name: str, *, pictures: bool) -> None:
         """A client of that name will come: keep everything for it from now on."""
@@ -165,7 +170,7 @@ class BusServer:
                 self._early.clear()
             for client in self._clients.values():
                 begun += [client.name for part in items if client.queue.put(part)]
-        self._wake()
+        self.wake()
         for name in begun:
             self._on_client("recorder_slow", f"{name} is too slow: its queue is full, and messages are left out")
 
@@ -173,14 +178,14 @@ class BusServer:
         """Give a message to the stream of events alone."""
         with self._lock:
             self._events.append(encode(message, self.session))
-        self._wake()
+        self.wake()
 
     def view(self, view: View) -> None:
         """The newest View; one that was not sent yet is forgotten."""
         data = encode(view, self.session)
         with self._lock:
             self._view = data
-        self._wake()
+        self.wake()
 
     def finish(self, make: Callable[[dict[str, int], dict[str, int]], SessionEnd]) -> None:
         """The last message for each client: ``make`` gives it from the counts sent to and left out for the client.
@@ -194,8 +199,9 @@ class BusServer:
                 message = make(dict(queue.sent), dict(queue.left_out))
                 queue.put(Item(type_of(message), encode(message, self.session)), always=True)
             self._finished = True
-            self._events.append(encode(make({}, {}), self.session))
-        self._wake()
+            self._end = encode(make({}, {}), self.session)
+            self._events.append(self._end)
+        self.wake()
 
     def wait_written(self, timeout_s: float) -> bool:
         """Wait until every connected client has written everything or has left; False when it takes longer."""
@@ -244,7 +250,7 @@ class BusServer:
         """Send what is ready, end the thread, and remove the sockets. Closing twice is allowed."""
         if self._thread.is_alive():
             self._stopping = True
-            self._wake()
+            self.wake()
             self._thread.join()
         self._close_sockets()
 
@@ -274,7 +280,10 @@ class BusServer:
             gate = self._sockets["gate"] = self._context.socket(zmq.REP)
             gate.linger = 0
             gate.bind("inproc://zeromq.zap.01")  # where ZeroMQ asks whether a key is allowed
-        for name, kind in (("control", zmq.ROUTER), ("view", zmq.PUB), ("events", zmq.PUB), ("record", zmq.ROUTER)):
+        kinds = {"control": zmq.ROUTER, "view": zmq.PUB, "events": zmq.PUB, "record": zmq.ROUTER, "grade": zmq.ROUTER}
+        for name, kind in kinds.items():
+            if name == "grade" and self._desk is None:
+                continue
             socket = self._sockets[name] = self._context.socket(kind)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -286,8 +295,8 @@ class BusServer:
             elif name == "events":
                 socket.setsockopt(zmq.SNDHWM, _EVENTS_WAITING)
                 socket.setsockopt(zmq.LINGER, 300)
-            elif name == "record":
-                socket.setsockopt(zmq.SNDHWM, 0)  # the window bounds what is under way
+            elif name in ("record", "grade"):
+                socket.setsockopt(zmq.SNDHWM, 0)  # the window, or the graders' room, bounds what is under way
                 socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             if self._keys is not None:
                 socket.curve_server = True
@@ -313,22 +322,21 @@ class BusServer:
         self._wake_out.close()
         self._claim.release()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There is something to send."""
         with suppress(BlockingIOError, OSError):
             self._wake_in.send(b"x")
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        for name in ("control", "record", "monitor", "gate"):
-            if name in self._sockets:
-                poller.register(self._sockets[name], zmq.POLLIN)
-        poller.register(self._wake_out.fileno(), zmq.POLLIN)
-        handlers = {
-            self._sockets[name]: handle
-            for name, handle in (("control", self._on_control), ("record", self._on_record),
-                                 ("monitor", self._on_monitor), ("gate", self._on_gate))
-            if name in self._sockets
+        handle: dict[str, Callable[[], None]] = {
+            "control": self._on_control, "record": self._on_record, "grade": self._on_grade,
+            "monitor": self._on_monitor, "gate": lambda: let_in(self._sockets["gate"], self._allowed),
         }  # fmt: skip
+        handlers = {self._sockets[name]: handle[name] for name in handle if name in self._sockets}
+        for socket in handlers:
+            poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake_out.fileno(), zmq.POLLIN)
         try:
             while True:
                 stopping = self._stopping
@@ -359,6 +367,11 @@ class BusServer:
             self._sockets["view"].send(view, zmq.NOBLOCK, copy=False)
         for data in events:
             self._sockets["events"].send(data, zmq.NOBLOCK)
+        if self._desk is not None:
+            self._desk.send(self._sockets["grade"], self.session)
+            if (end := self._end) is not None:
+                self._end = None
+                self._desk.end(self._sockets["grade"], end)
         for client, batch in batches:
             for sequence, item in batch:
                 if not self._send_to(client, sequence, item.data):
@@ -472,18 +485,13 @@ class BusServer:
                     reply = Refused(reason=str(error)[:500])
             socket.send_multipart([*parts[:-1], encode(reply, self.session)], zmq.NOBLOCK)
 
+    def _on_grade(self) -> None:
+        if self._desk is not None:
+            self._desk.receive(self._sockets["grade"])
+
     def _on_monitor(self) -> None:
         socket = self._sockets["monitor"]
         while socket.poll(0):
             event = recv_monitor_message(socket)["event"]
             self.n_viewers += 1 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else -1
         self.n_viewers = max(self.n_viewers, 0)
-
-    def _on_gate(self) -> None:
-        """Let in the clients whose keys are known (ZAP, RFC 27)."""
-        socket = self._sockets["gate"]
-        while socket.poll(0):
-            version, request_id, _, _, _, mechanism, *credentials = socket.recv_multipart()
-            known = mechanism == b"CURVE" and len(credentials) == 1 and credentials[0] in self._allowed
-            code, text = (b"200", b"OK") if known else (b"400", b"unknown key")
-            socket.send_multipart([version, request_id, code, text, b"", b""])

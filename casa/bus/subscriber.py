@@ -17,6 +17,7 @@ from casa.bus.base import MAX_MESSAGE_BYTES
 from casa.bus.codec import Decoder, encode
 from casa.bus.keys import Keys
 from casa.bus.messages import (
+    GradesMessage,
     Heartbeat,
     KinematicsMessage,
     Message,
@@ -32,7 +33,7 @@ from casa.bus.messages import (
 from casa.errors import CasaError
 
 #: What comes on the stream of events.
-EVENT_TYPES = (SessionStart, SessionEvent, SessionEnd, Metrics, KinematicsMessage, Heartbeat)
+EVENT_TYPES = (SessionStart, SessionEvent, SessionEnd, Metrics, KinematicsMessage, GradesMessage, Heartbeat)
 _EVENTS_KEPT = 10_000
 _SocketT = TypeVar("_SocketT", bound="zmq.Socket[Any]")
 
@@ -93,7 +94,6 @@ class Subscriber:
             self.close()
             raise
 
-    @property
     @property
     def bad(self) -> int:
         """Messages that were none."""

@@ -36,6 +36,12 @@ def live(
     backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
+    grade: Annotated[
+        bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
+    ] = None,
+    graders: Annotated[
+        int | None, typer.Option(min=1, max=32, help="How many processes grade; with --grade.", show_default=False)
+    ] = None,
     endpoint: Annotated[
         str | None, typer.Option(help="Where the bus is: a name, ipc://FOLDER or tcp://HOST:PORT.")
     ] = None,
@@ -48,13 +54,12 @@ def live(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Analyse a camera as it runs; Ctrl-C ends the session in order."""
-    import threading
-
     from casa.bus.address import Endpoint
     from casa.calibrate.profile import load_profile
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.cli.replay import result_json
+    from casa.cli.stopping import StopEvent
     from casa.cli.values import seconds_of
     from casa.config import load_config
     from casa.errors import InputError
@@ -67,10 +72,14 @@ def live(
         "detect.weights": chosen_weights(weights, accuracy),
         "detect.backend": backend,
         "detect.device": device,
+        "grade.enabled": grade,
+        "grade.graders": graders,
         "live.video": video,
         "live.segment_s": None if segment is None else seconds_of("--segment", segment),
     }
     settings = load_config(config, overrides)
+    if graders is not None and not settings.grade.enabled:
+        raise InputError("--graders: nothing is graded without --grade")
     if settings.graph.runner == "serial":
         raise InputError("graph.runner: a live session runs in threads; leave out runner: serial")
     if output is None and (video or segment or report):
@@ -96,7 +105,7 @@ def live(
         wait=wait,
         command=" ".join(sys.argv[1:]),
     )
-    abort = threading.Event()
+    abort = StopEvent()
     with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
         result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
     if page is not None and output is not None and output.exists():
@@ -119,9 +128,11 @@ def _stop_twice(abort: Any) -> Any:
     from collections.abc import Iterator
     from contextlib import contextmanager
 
+    from casa.cli.stopping import StopEvent
+
     @contextmanager
     def handlers() -> Iterator[threading.Event]:
-        stop = threading.Event()
+        stop = StopEvent()
 
         def handle(signum: int, frame: Any) -> None:
             if abort.is_set():
@@ -144,6 +155,8 @@ def _stop_twice(abort: Any) -> Any:
 
 def _summary(result: LiveResult, page: Path | None) -> None:
     """What the session came to, on standard error."""
+    from casa.cli.replay import grading_line
+
     session, bus = result.session, result.bus
     account, summary, latency = session.account, session.summary, session.latency_ms
     others = f"{account.skipped} skipped, {account.dropped} dropped, {account.failed} failed"
@@ -153,6 +166,8 @@ def _summary(result: LiveResult, page: Path | None) -> None:
         _say(f"capture to published: p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms")
     heads = f", {summary.heads_per_frame:.1f} heads in a frame" if summary.heads_per_frame is not None else ""
     _say(f"{summary.n_tracks} tracks{heads}")
+    if session.grading is not None:
+        _say(grading_line(session.grading))
     if session.recording is None:
         return
     left_out = sum(bus["left_out"].values())

@@ -18,6 +18,7 @@ from casa.cli.detect import detect
 from casa.cli.evaluate_grade import evaluate_grade
 from casa.cli.evaluate_kinematics import evaluate_kinematics
 from casa.cli.export import export
+from casa.cli.grader import grader
 from casa.cli.keys import keys
 from casa.cli.kinematics import kinematics
 from casa.cli.live import live
@@ -57,7 +58,7 @@ def _root(
     pass
 
 
-for command in (live, record, top, keys):
+for command in (live, record, grader, top, keys):
     app.command()(command)
 for command in (demo, replay, detect, track, clips, kinematics, report, export, recover, simulate, view):
     app.command()(command)

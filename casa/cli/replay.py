@@ -34,6 +34,9 @@ def replay(
         str | None, typer.Option(help="Localisation jitter to correct for: auto, a number in px, or 0 for none.")
     ] = None,
     drift: Annotated[bool | None, typer.Option("--drift/--no-drift", help="Remove the drift of the field.")] = None,
+    grade: Annotated[
+        bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
+    ] = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     loop: Annotated[int | None, typer.Option(help="Play the video so many times over.")] = None,
@@ -60,6 +63,7 @@ def replay(
         "detect.device": device,
         "kinematics.jitter_px": _jitter(jitter_px),
         "kinematics.drift": drift,
+        "grade.enabled": grade,
         "graph.runner": "serial" if serial else None,
     }
     settings = load_config(config, overrides)
@@ -131,6 +135,7 @@ def result_json(result: SessionResult) -> dict[str, Any]:
         "concentration_m_per_ml": summary.concentration_m_per_ml,
         "motility_percent": summary.motility_percent,
         "flags": list(summary.flags),
+        "grades": result.grading,
         "recording": None if result.recording is None else str(result.recording),
     }
 
@@ -158,6 +163,23 @@ def print_summary(result: SessionResult, report: Path | None) -> None:
         print(f"concentration: {summary.concentration_m_per_ml:.1f} M/mL")
     else:
         print("concentration: not known (needs a calibration with the chamber's depth)")
+    if result.grading is not None:
+        print(f"grades: {grading_line(result.grading)}")
     print(f"recording: {result.recording}")
     if report is not None:
         print(f"report: {report}")
+
+
+def grading_line(grading: dict[str, Any]) -> str:
+    """What became of the clips, in a line."""
+    lost = [
+        f"{grading[name]} {words}"
+        for name, words in (
+            ("superseded", "superseded by newer ones"),
+            ("left_out", "left out for want of time"),
+            ("failed", "failed"),
+        )
+        if grading.get(name)
+    ]
+    besides = f" ({', '.join(lost)})" if lost else ""
+    return f"{grading['graded']} of {grading['taken']} clips graded, of {grading['tracks']} tracks{besides}"

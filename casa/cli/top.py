@@ -99,6 +99,12 @@ def _table(endpoint: str, state: str, metrics: Metrics) -> Any:
         gap = f", [red]{client.left_out} left out[/]" if client.left_out else ""
         queued = f"{client.queued} waiting ({client.queued_bytes / 1e6:.1f} MB)"
         table.add_row(client.name, f"{there}{client.written} of {client.sent} messages written, {queued}{gap}")
+    if (g := metrics.grading) is not None:
+        lost = f"{g.superseded} superseded, {g.left_out} left out, {g.failed} failed"
+        table.add_row("clips", f"{g.taken} taken, {g.graded} graded (of {g.tracks} tracks), {lost}")
+        colour = "green" if g.graders else "red"
+        busy = f"{100 * g.busy_share:.0f} % of a core"
+        table.add_row("graders", f"[{colour}]{g.graders}[/], {busy}; {g.waiting} clips wait, {g.under_way} under way")
     table.add_row("viewers", str(metrics.viewers))
     for process in metrics.processes:
         again = f", started again {process.restarts} times" if process.restarts else ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from casa.bus import messages as m
 from casa.bus.array import pack
-from casa.bus.convert import kinematics_message
+from casa.bus.convert import clip_message, kinematics_message, maps_of
 from casa.errors import CasaError
 from casa.kinematics.table import analyse_tracks
 from casa.types import FloatArray, IntArray, KinematicsTable, TrackTable
@@ -70,8 +70,11 @@ class Answers:
         t_ns, xy = path if path is not None else (np.empty(0, np.int64), np.empty((0, 2)))
         if rows is None and len(t_ns) > 1:
             rows = self._kinematics(track_id, t_ns, xy)
+        graded = session.grading.newest(track_id) if session.grading is not None else None
         return m.TrackReply(
             track_id=track_id,
+            clip=None if graded is None else clip_message(graded[0], maps_of(graded[1])),
+            grades=None if graded is None else graded[1],
             t_ns=pack(t_ns),
             xy_px=pack(xy),
             kinematics=None if rows is None else kinematics_message(rows),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from casa.bus import messages as m
@@ -28,6 +29,7 @@ from casa.config import Config
 from casa.detect import DetectStage
 from casa.engine.answers import Answers
 from casa.engine.children import Children
+from casa.engine.grading import LiveGrading
 from casa.engine.metrics import Meter
 from casa.engine.publish import FramesUnderWay, PublishDetections, PublishStage
 from casa.engine.restarting import Restarting
@@ -173,6 +175,14 @@ class LiveSession:
         self._track = TrackStage(config.track, (info.width_px, info.height_px))
         self.kinematics = KinematicsStage(kinematics, calibration, (info.width_px, info.height_px))
         self.children = Children(self.note)
+        self.grading: LiveGrading | None = None
+        if config.grade.enabled:
+            self.grading = LiveGrading(
+                config,
+                publish=lambda message, also_event: self.bus.publish(message, also_event=also_event),
+                note=self.note,
+                wake=lambda: self.bus.wake(),
+            )
         keys = load_engine_keys(options.keys) if options.keys is not None else None
         self.answers = Answers(self)
         self.bus = BusServer(
@@ -182,6 +192,7 @@ class LiveSession:
             self.answers.answer,
             keys,
             on_client=lambda kind, text: self.note("info" if "join" in kind else "warning", kind, text),
+            desk=self.grading.desk if self.grading is not None else None,
         )
         self.publish = PublishStage(
             self.bus,
@@ -212,6 +223,7 @@ class LiveSession:
             Node("publish_detections", PublishDetections(self.bus), ("detect",), "publish", (Detections,)),
             Node("track", self._track, ("detect",), "vision", (Detections,)),
             Node("kinematics", self.kinematics, ("track",), "vision", (Tracks,)),
+            *([] if self.grading is None else self.grading.nodes(self.frames, self.calibration, self.source.info)),
             Node(
                 "publish",
                 self.publish,
@@ -282,6 +294,8 @@ class LiveSession:
         record = session_record(
             self.source.info, self.config, self.calibration, self._detect.model, self.options.command
         )
+        if self.grading is not None:
+            record["grade_model"] = self.grading.network
         self.start = m.SessionStart(
             source=self.source.info, calibration=self.calibration, session=record | {"session_id": self.session_id}
         )
@@ -326,6 +340,8 @@ class LiveSession:
             arguments += [] if config.record.detections else ["--no-detections"]
             first = [*arguments, "--force"] if options.force else arguments
             self.children.start(RECORDER, first, again=arguments, max_restarts=live_.restarts)
+        if self.grading is not None:
+            self.grading.start_graders(self.children, endpoint, keys)
         if options.view:
             self.children.start(VIEWER, ["view", endpoint, *keys], max_restarts=3, niceness=_VIEWER_NICENESS)
 
@@ -374,6 +390,7 @@ class LiveSession:
             self.ledger.end_all_open(FrameStatus.FAILED, f"the session broke off: {reason}")
             self.note("error", "session_failed", reason)
             status = "failed"
+        grading = None if self.grading is None else self.grading.finish(self.children, abort)
         summary = self.kinematics.summary()
         latency = {"p50": self.ledger.latency.percentile_ms(50), "p99": self.ledger.latency.percentile_ms(99)}
         account = self.ledger.account()
@@ -386,6 +403,7 @@ class LiveSession:
                 summary=summary,
                 latency_ms=latency,
                 tracking=tracking,
+                grading=grading,
                 sent=sent,
                 left_out=left_out,
                 reason="" if error is None else str(error)[:10_000],
@@ -407,6 +425,7 @@ class LiveSession:
             latency_ms=latency,
             cpu_ms_per_frame=self.runner.graph.cpu_ms_per_frame(),
             tracking=tracking,
+            grading=None if grading is None else msgspec.to_builtins(grading),
         )
         return LiveResult(result, self._reconciled(), dict(self.event_counts))
 

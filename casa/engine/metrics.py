@@ -76,5 +76,6 @@ class Meter:
             viewers=session.bus.n_viewers,
             processes=session.children.health(),
             bad_messages=session.bus.bad,
+            grading=None if session.grading is None else session.grading.metrics(),
             recording=None if session.options.output is None else str(session.options.output),
         )

@@ -15,13 +15,18 @@ from typing import Any
 
 from casa import __version__
 from casa.calibrate.profile import check_fits
+from casa.cells import Clip, GradeTable
+from casa.clips import ClipStage
 from casa.config import Config
 from casa.detect import DetectStage
+from casa.engine.grading import ClipsOfTracks, GradeStage
+from casa.engine.publish import FramesUnderWay
 from casa.errors import CasaError, InputError
-from casa.graph.ledger import Ledger
+from casa.graph.ledger import FrameEnd, Ledger
 from casa.graph.runner import EdgePolicy, Node, SerialRunner, ThreadedRunner
 from casa.kinematics import KinematicsStage
 from casa.record import Recorder
+from casa.record.clips import KeptClip
 from casa.record.stage import Picture, RecordStage
 from casa.sources import Source
 from casa.track.stage import TrackStage
@@ -43,7 +48,8 @@ from casa.types import (
 class SessionResult:
     """What a session came to.
 
-    ``cpu_ms_per_frame`` is by stage and without the network's own threads; ``tracking`` the tracker's counts.
+    ``cpu_ms_per_frame`` is by stage and without the network's own threads; ``tracking`` the tracker's counts,
+    ``grading`` what became of the clips, by the names of ``casa.bus.messages.GradingMetrics``; None without grading.
     """
 
     recording: Path | None
@@ -54,6 +60,7 @@ class SessionResult:
     latency_ms: dict[str, float | None]
     cpu_ms_per_frame: dict[str, float]
     tracking: dict[str, int]
+    grading: dict[str, Any] | None = None
 
 
 class PictureStage:
@@ -130,10 +137,12 @@ def session_record(
 
 
 def _with_progress(
-    source: Iterable[Frame | MissingFrame], on_frame: Callable[[], None]
+    source: Iterable[Frame | MissingFrame], on_frame: Callable[[], None], frames: FramesUnderWay | None
 ) -> Iterator[Frame | MissingFrame]:
     for item in source:
         on_frame()
+        if frames is not None and isinstance(item, Frame):
+            frames.put(item)
         yield item
 
 
@@ -172,22 +181,42 @@ def replay(
     kinematics = KinematicsStage(config.kinematics, calibration, frame_size_px)
     detect = DetectStage(config.detect, frame_size_px=frame_size_px)
     track = TrackStage(config.track, frame_size_px)
-    recording = RecordStage(recorder, lambda: session_record(source.info, config, calibration, detect.model, command))
-    ledger = Ledger(lambda end: recording.note_end(end.index, end.field, end.t_ns, end.status, end.reason))
+    grade = GradeStage(config) if config.grade.enabled else None
+    frames = FramesUnderWay()
+
+    def about() -> dict[str, Any]:
+        record = session_record(source.info, config, calibration, detect.model, command)
+        return record if grade is None else record | {"grade_model": grade.record}
+
+    recording = RecordStage(recorder, about)
+
+    def ended(end: FrameEnd) -> None:
+        frames.drop(end.index, end.field)
+        recording.note_end(end.index, end.field, end.t_ns, end.status, end.reason)
+
+    ledger = Ledger(ended)
     nodes = [
         Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
         Node("detect", detect, ("source",), "detect", (Frame,), tolerant=True),
         Node("track", track, ("detect",), "track", (Detections,)),
         Node("kinematics", kinematics, ("track",), "track", (Tracks,)),
+    ]
+    if grade is not None:  # before the recorder: with what that takes a frame ends, and is not under way any more
+        clips = ClipStage(config.clips, calibration, frame_size_px, white_level=config.detect.white_level)
+        nodes += [
+            Node("clip", ClipsOfTracks(frames, clips), ("track",), "track", (Tracks,)),
+            Node("grade", grade, ("clip",), "grade", (Clip,)),
+        ]
+    nodes.append(
         Node(
             "record",
             recording,
-            ("picture", "detect", "track", "kinematics"),
+            ("picture", "detect", "track", "kinematics", *(() if grade is None else ("grade",))),
             "record",
-            (Picture, Detections, Tracks, KinematicsTable),
+            (Picture, Detections, Tracks, KinematicsTable, GradeTable, KeptClip),
             completes=True,
-        ),
-    ]
+        )
+    )
     every_nth = config.source.every_nth
     try:
         if config.graph.runner == "serial":
@@ -198,7 +227,7 @@ def replay(
     except ValueError as error:
         raise InputError(f"graph: {error}") from error
     try:
-        runner.run(_with_progress(source, on_frame), stop)
+        runner.run(_with_progress(source, on_frame, frames if grade is not None else None), stop)
     except BaseException as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         ledger.end_all_open(FrameStatus.FAILED, f"the session broke off: {reason}")
@@ -214,7 +243,10 @@ def replay(
     status = "interrupted" if stop.is_set() else "complete"
     recording.write_ends()
     tracking = asdict(track.counters)
-    recorder.finish(status, ledger.account(), summary, latency, {"tracking": tracking})
+    more: dict[str, Any] = {"tracking": tracking}
+    if grade is not None:
+        more["grading"] = grade.counts()
+    recorder.finish(status, ledger.account(), summary, latency, more)
     return SessionResult(
         recording=output,
         status=status,
@@ -224,6 +256,7 @@ def replay(
         latency_ms=latency,
         cpu_ms_per_frame=runner.graph.cpu_ms_per_frame(),
         tracking=tracking,
+        grading=more.get("grading"),
     )
 
 

@@ -80,7 +80,7 @@ def every_message() -> list[Any]:
                      morphology=morphology, kinematics=kinematics_message(recordings.kinematics([4]))),
         m.Join(name="recorder", written=-1, session_id="ab", pictures=True),
         m.Written(sequence=5, session_id="ab"), m.Leave(written={"tracks": 4}),
-        m.GraderJoin(name="grader 1", pid=9, model="g", room=4), m.GraderHere(busy_share=0.125),
-        m.Work(clip=clip, attention=True, hurry=True), m.GradeFailed(clip_id=1, reason="all black"),
+        m.GraderJoin(name="grader 1", pid=9, model="g"), m.GraderReady(room=4, busy_share=0.125),
+        m.Work(clip=clip, attention=True), m.Hurry(), m.GradeFailed(clip_id=1, reason="all black"),
         m.GraderLeave(note="done"),
     ]  # fmt: skip
