@@ -8,6 +8,7 @@ A folder holds clips (as `casa.clips` writes them, as one ``clips.npy``, or as p
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -227,12 +228,18 @@ def read_pictures(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, or it is of other files
     ids, images, um_per_px = _collected(folder)
+    partial = folder / f"{CACHE_FILE}.{os.getpid()}.partial"
     try:
-        np.save(cache, images)
         scales = [None if v != v else v for v in um_per_px.tolist()]
-        note.write_text(json.dumps({"files": key, "ids": ids.tolist(), "um_per_px": scales}), encoding="utf-8")
+        kept = json.dumps({"files": key, "ids": ids.tolist(), "um_per_px": scales})
+        # Somebody else may be reading the old copy, or writing the same one: each takes its place whole.
+        with open(partial, "wb") as stream:
+            np.save(stream, images)
+        partial.replace(cache)
+        partial.write_text(kept, encoding="utf-8")
+        partial.replace(note)
     except OSError:  # a folder that may not be written is read anew each time
-        cache.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
     return ids, images, um_per_px
 
 
@@ -262,11 +269,11 @@ def _collected(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray]:
 
 def _clip_files(folder: Path) -> list[Path]:
     """Files that clips may be read from, also those within folders of pictures."""
-    own = (CACHE_FILE, CACHE_KEY_FILE, ABOUT_FILE, CARD_FILE, VOTES_FILE)
+    own = (ABOUT_FILE, CARD_FILE, VOTES_FILE)
     if not folder.is_dir():
         return []
-    files = [p for p in folder.rglob("*") if p.is_file() and p.name not in own and VOTES_FOLDER not in p.parts]
-    return sorted(files)
+    files = [p for p in folder.rglob("[!.]*") if p.is_file() and p.name not in own]
+    return sorted(p for p in files if VOTES_FOLDER not in p.relative_to(folder).parts)
 
 
 def _read_about(path: Path, ids: IntArray) -> tuple[IntArray | None, FloatArray | None, dict[str, FloatArray]]:

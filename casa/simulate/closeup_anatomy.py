@@ -1,7 +1,7 @@
 """One sperm for a close-up: how it swims, what is wrong with its head, neck and tail, and how good it therefore is.
 
-A defect has a severity in [0, 1] that changes the drawing continuously, from nothing to what WHO 2021 (6th ed.,
-section 2.4.6) pictures. Lengths um, times s. Knows swimmers; nothing of pixels or votes.
+A defect has a severity in [0, 1] that changes the drawing continuously, from nothing to what the WHO
+manual (6th ed. 2021, on sperm morphology) pictures. Lengths um, times s. Knows swimmers; nothing of pixels or votes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from casa.clips import write_clips
 from casa.errors import InputError
 from casa.evaluate.agreement import fleiss_kappa, kappa_interval
 from casa.grade.annotate import Annotation
-from casa.grade.data import read_dataset, read_pictures, simulated_dataset, write_panel
+from casa.grade.data import picture_file, read_dataset, read_pictures, simulated_dataset, write_panel
 from casa.grade.votes import NO_VOTE, Votes, expert_agreement, read_votes
 
 
@@ -34,9 +34,10 @@ def made_clips(n: int, size: int = 150) -> list[Clip]:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """Three clips as casa cuts them, with 4 votes each."""
-    write_clips(tmp_path / "clinic", made_clips(3))
-    (tmp_path / "clinic" / "votes.csv").write_text("clip,A,B,C,D,E\n000003,0,0,0,1,3\n1,3,1,0,0,0\n2,0,2,2,0,0\n")
-    return tmp_path / "clinic"
+    folder = tmp_path / "votes" / "clinic"  # a folder's own place is no part of its layout
+    write_clips(folder, made_clips(3))
+    (folder / "votes.csv").write_text("clip,A,B,C,D,E\n000003,0,0,0,1,3\n1,3,1,0,0,0\n2,0,2,2,0,0\n")
+    return folder
 
 
 def test_clips_and_counts_become_arrays(folder):
@@ -69,7 +70,14 @@ def test_the_kept_copy_follows_the_clips(folder):
     write_clips(folder, [*made_clips(2), made_clips(4)[3]], force=True)
     ids, changed, _ = read_pictures(folder)
     assert ids.tolist() == [1, 2, 4]
+    assert not list(folder.glob(".*partial"))
     assert np.array_equal(changed[2], made_clips(4)[3].images)
+
+
+def test_pictures_lie_in_a_file_that_another_process_can_map(folder, tmp_path):
+    ids, path = picture_file(folder, tmp_path / "spare.npy")
+    assert ids == [1, 2, 3]
+    assert np.array_equal(np.load(path, mmap_mode="r")[2], made_clips(3)[2].images)
 
 
 def test_votes_of_single_experts_are_counted(folder):
