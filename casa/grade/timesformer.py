@@ -59,10 +59,17 @@ class Attention(nn.Module):
         """Attend (b, n, d); gives also the first ``rows`` rows of the map (b, rows, n), summed over heads."""
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, self.width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v)
+        scale = (self.width // self.heads) ** -0.5
+        if torch.onnx.is_in_onnx_export():
+            # Where there are as many tokens as heads, OpenVINO 2026.4 takes one for the other, and gives wrong
+            # numbers; with clips and heads on one axis it cannot. As quick there.
+            one = [part.reshape(b * self.heads, n, -1) for part in (q, k, v)]
+            attended = ((one[0] * scale) @ one[1].transpose(1, 2)).softmax(-1) @ one[2]
+            attended = attended.view(b, self.heads, n, -1)
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v)
         asked = None
         if rows:  # only these rows are computed a second time, in the open
-            scale = (self.width // self.heads) ** -0.5
             asked = (q[:, :, :rows] @ k.transpose(-2, -1) * scale).softmax(-1).sum(1)
         return self.proj(attended.transpose(1, 2).reshape(b, n, d)), asked
 
