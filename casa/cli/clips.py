@@ -70,7 +70,7 @@ def clips(
         folder = output
         settings = load_config(config, {"source.fps_hz": fps, "clips.every_s": every})
         with progress("cutting clips", None) as bar:
-            made = _made(what, video, tracks, settings, calibration, bar)
+            made = clips_of(what, video, tracks, settings, calibration, bar)
             count = write_clips(folder, counted(made), source=Path(what).name, force=force)
     sheets = write_sheets(folder, iterate_clips(folder), count) if sheet and count else []
     result = {
@@ -90,7 +90,7 @@ def clips(
         typer.echo(f"to look at: {sheets[0]}" + (f" to {sheets[-1].name}" if len(sheets) > 1 else ""))
 
 
-def _made(
+def clips_of(
     what: str, video: str | None, tracks: Path | None, settings: Config, profile: str | None, bar: Progress
 ) -> Iterator[Clip]:
     """The clips of a recording, of a video with tracks, or of a video whose tracks are found."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import typer
 
 from casa.cli.grade_data import agreement, annotate, panel
+from casa.cli.grade_predict import predict
 
 app = typer.Typer(
     help="Grades A to E of sperm clips: data, experts' votes, predictions.", no_args_is_help=True, rich_markup_mode=None
 )
-for command in (annotate, agreement, panel):
+for command in (predict, annotate, agreement, panel):
     app.command()(command)
