@@ -238,6 +238,7 @@ def read_pictures(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray
         partial.replace(cache)
         partial.write_text(kept, encoding="utf-8")
         partial.replace(note)
+        images = np.load(cache, mmap_mode="r", allow_pickle=False)
     except OSError:  # a folder that may not be written is read anew each time
         partial.unlink(missing_ok=True)
     return ids, images, um_per_px
@@ -246,9 +247,8 @@ def read_pictures(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray
 def picture_file(folder: Path, spare: Path) -> tuple[list[int], Path]:
     """Numbers of a folder's clips and the ``.npy`` that holds their pictures; ``spare`` is written if there is none."""
     ids, images, _ = read_pictures(folder)
-    for path in (folder / PACKED_FILE, folder / CACHE_FILE):
-        if path.is_file():
-            return ids.tolist(), path
+    if isinstance(images, np.memmap) and images.filename is not None:
+        return ids.tolist(), Path(images.filename)
     np.save(spare, images)
     return ids.tolist(), spare
 
