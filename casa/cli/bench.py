@@ -220,3 +220,47 @@ def memory(
         f"slope: {result['slope_mb_per_10000_frames']:+.2f} MB in 10,000 frames "
         f"({result['slope_low']:+.2f} to {result['slope_high']:+.2f}): {verdict}"
     )
+
+
+@app.command()
+def grade(
+    network: Annotated[str, typer.Option(help="Grading network: rostfine, timesformer, vivit, r3d, ...")] = "rostfine",
+    sizes: Annotated[str, typer.Option(help="Its sizes: T, S, B.")] = "T",
+    devices: Annotated[str, typer.Option(help="cpu, cuda or both; CUDA only where there is a device.")] = "cpu,cuda",
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the CPU; 0: all.")] = 0,
+    repeats: Annotated[int, typer.Option(help="Measurements of each program, in turn.")] = 5,
+    output: Output = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Clips a second of a grading network: OpenVINO and PyTorch on the CPU, bfloat16 on CUDA where there is one."""
+    from casa.bench.grade import bench_grade
+    from casa.progress import progress
+
+    _check_output(output, force)
+    names = tuple(name.strip() for name in sizes.split(","))
+    places = tuple(name.strip() for name in devices.split(","))
+    with progress("measuring", 2 * len(names)) as bar:
+        result = bench_grade(network, names, devices=places, threads=threads, repeats=repeats,
+                             on_run=lambda what: bar.advance(1, what))  # fmt: skip
+    if _put_out(result, output, as_json):
+        return
+    for of in result["networks"]:
+        print(
+            f"{of['network']} {of['size']}: {of['frames']} frames of {of['size_px']} px, "
+            f"{of['parameters'] / 1e6:.2f} million parameters, {of['gflop_per_clip']:.2f} GFLOP a clip"
+        )
+        for program, cpu in of.get("cpu", {}).items():
+            print(
+                f"  CPU, {program}: {cpu['clips_s_median']:.1f} clips/s ({cpu['clips_s_min']:.1f} to "
+                f"{cpu['clips_s_max']:.1f} in {cpu['runs']} runs), {cpu['cpu_ms_per_clip']:.1f} ms CPU a clip"
+            )
+        if cuda := of["cuda"]:
+            print(
+                f"  {result['cuda_device']}, bfloat16: {cuda['one_clip_ms']:.2f} ms for one clip; best batch "
+                f"{cuda['best_batch']}: {cuda['clips_s'][str(cuda['best_batch'])]:.1f} clips/s, {cuda['tflop_s']:.0f} "
+                f"TFLOP/s, {100 * cuda['share_of_matrix_rate']:.0f} % of its matrix rate "
+                f"({result['cuda_matrix_tflop_s']:.0f})"
+            )
+    if result["cuda_device"] is None and "cuda" in places:
+        print("CUDA: no device here, not measured")
