@@ -11,17 +11,19 @@ from typing import Any
 import typer
 
 from casa import __version__
-from casa.cli import bench, calibrate, evaluate, models, sample, train_detector
+from casa.cli import bench, calibrate, data, evaluate, grade, models, sample, train_detector
 from casa.cli.clips import clips
 from casa.cli.demo import demo
 from casa.cli.detect import detect
 from casa.cli.evaluate_grade import evaluate_grade
 from casa.cli.evaluate_kinematics import evaluate_kinematics
+from casa.cli.evaluate_morphology import evaluate_morphology
 from casa.cli.export import export
 from casa.cli.grader import grader
 from casa.cli.keys import keys
 from casa.cli.kinematics import kinematics
 from casa.cli.live import live
+from casa.cli.morphology import morphology
 from casa.cli.record import record
 from casa.cli.recover import recover
 from casa.cli.replay import replay
@@ -30,6 +32,7 @@ from casa.cli.simulate import simulate
 from casa.cli.top import top
 from casa.cli.track import track
 from casa.cli.train_grade import train_grade
+from casa.cli.train_morphology import train_morphology
 from casa.cli.view import view
 
 #: What a wrong option, value or command raises; typer names only one of its kinds.
@@ -60,16 +63,20 @@ def _root(
 
 for command in (live, record, grader, top, keys):
     app.command()(command)
-for command in (demo, replay, detect, track, clips, kinematics, report, export, recover, simulate, view):
+for command in (demo, replay, detect, track, clips, kinematics, morphology, report, export, recover, simulate, view):
     app.command()(command)
 
 evaluate.app.command("kinematics")(evaluate_kinematics)
 evaluate.app.command("grade")(evaluate_grade)
+evaluate.app.command("morphology")(evaluate_morphology)
 train_detector.app.command("grade")(train_grade)
+train_detector.app.command("morphology")(train_morphology)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(sample.app, name="sample")
+app.add_typer(grade.app, name="grade")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(train_detector.app, name="train")
 

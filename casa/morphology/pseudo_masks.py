@@ -78,6 +78,7 @@ class HeadMask:
     layers : (h, w) uint8: 0 background, 1 the head (M_0), 2 and up the rings about it, each less sure.
     direction_deg : where the head points, atan2(dy, dx): 0 right, 90 down; sure : how clearly, in [0, 1].
     centre_xy_px : of the head. bright : whether the head is brighter than the background.
+    relief : whether it was seen in relief, unstained: its darkest part is then no nucleus to measure by.
     """
 
     head: BoolArray
@@ -88,6 +89,7 @@ class HeadMask:
     sure: float
     centre_xy_px: tuple[float, float]
     bright: bool
+    relief: bool = False
 
     @property
     def acrosome(self) -> BoolArray:
@@ -168,8 +170,14 @@ def _resized(mask: HeadMask, sides: tuple[int, ...]) -> HeadMask:
     x, y = mask.centre_xy_px
     centre = ((x + 0.5) * factor_x - 0.5, (y + 0.5) * factor_y - 0.5)
     head, nucleus, whole = (resized(plane) for plane in (mask.head, mask.nucleus, mask.whole))
-    layers = _hierarchy(head.astype(np.uint8), (whole | head).astype(np.uint8), int(mask.layers.max(initial=1)))
-    return HeadMask(head, nucleus & head, whole, layers, mask.direction_deg, mask.sure, centre, mask.bright)
+    surest = 1 + np.arange(int(mask.layers.max(initial=1)))
+    layers = np.zeros(head.shape, np.uint8)
+    for layer in surest[::-1]:
+        layers[resized((mask.layers > 0) & (mask.layers <= layer))] = layer
+    layers[head] = 1
+    return HeadMask(
+        head, nucleus & head, whole, layers, mask.direction_deg, mask.sure, centre, mask.bright, mask.relief
+    )
 
 
 def _find(picture: Plane, options: HpmOptions, finer: int = 1) -> HeadMask | HeadProblem:
@@ -193,7 +201,9 @@ def _find(picture: Plane, options: HpmOptions, finer: int = 1) -> HeadMask | Hea
     axes, centre = moments_ellipse(head)
     forward, sure = find_direction(plane, coarse, head, nucleus, axes, centre)
     core = _fused(head, nucleus, forward, centre, options.acrosome_excess) if outlined is None else head
-    layers = _hierarchy(core, coarse | head, options.layers)
+    beyond = np.abs(plane) if outlined is not None else plane
+    faint = (beyond > max(_FAINT * options.threshold, 0.8 * options.noise_threshold * noise)).astype(np.uint8)
+    layers = _hierarchy(core, coarse | faint, options.layers)
     _, centre = moments_ellipse(core)
     return HeadMask(
         core > 0,
@@ -204,6 +214,7 @@ def _find(picture: Plane, options: HpmOptions, finer: int = 1) -> HeadMask | Hea
         sure,
         (float(centre[0]), float(centre[1])),
         bright,
+        outlined is not None,
     )
 
 
@@ -295,6 +306,8 @@ def _check(head: Mask8) -> HeadProblem | None:
 # Steps 3 and 4: fusion with the acrosome, and the hierarchy
 
 
+#: The rings reach to where the contrast is this share of the coarse mask's.
+_FAINT = 0.45
 #: How far behind the nucleus the head may reach, and how deep its front may be eroded, in heights of the nucleus.
 _BEHIND, _ERODED = 0.12, 0.08
 
@@ -325,7 +338,7 @@ def _height(mask: Mask8, forward: FloatArray) -> float:
 
 
 def _hierarchy(core: Mask8, coarse: Mask8, layers: int) -> NDArray[np.uint8]:
-    """(h, w) uint8: 1 for M_0, i + 1 for what the i-th dilation adds, all within the coarse mask."""
+    """(h, w) uint8: 1 for M_0, i + 1 for what the i-th dilation adds, all within the coarse mask and its faint rim."""
     out, mask = core.copy(), core
     for k in range(2, layers + 1):
         grown = dilated(mask, 1) & coarse

@@ -1,0 +1,107 @@
+"""``casa morphology`` and ``casa data``, as they are called."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from casa.morphology.datasets import rendered_heads, write_heads
+from casa.morphology.examine import cells, examine
+from casa.morphology.sheet import Cell, contact_sheet
+
+
+def casa(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "casa", *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("heads") / "set"
+    write_heads(folder, rendered_heads(12, "hushem", seed=5)[0])
+    cv2.imwrite(str(folder / "blank.png"), np.full((64, 64), 120, np.uint8))
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_a_folder_gives_a_table_and_a_sheet(folder: Path, tmp_path: Path):
+    called = casa("morphology", folder, "-o", tmp_path / "out", "--um-per-px", 0.085, "--weights", "none", "--json")
+    assert called.returncode == 0, called.stderr
+    result = json.loads(called.stdout)
+    assert result["crops"] == 14
+    assert result["heads"] == 12
+    assert result["abstained"] == {"one value": 1, "not readable": 1}
+    assert 3.5 < result["median"]["length_um"] < 5.5
+    with (tmp_path / "out" / "morphology.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 14
+    by_reason = {row["reason"]: row for row in rows}
+    assert set(by_reason) == {"", "one value", "not readable"}
+    assert by_reason["one value"]["length_um"] == ""
+    assert float(by_reason[""]["length_um"]) == pytest.approx(float(by_reason[""]["length_px"]) * 0.085, rel=1e-3)
+    sheet = cv2.imread(str(tmp_path / "out" / "sheet.png"))
+    assert sheet.shape[1] > 800
+    again = casa("morphology", folder, "-o", tmp_path / "out")
+    assert again.returncode == 2
+    assert "--force" in again.stderr
+
+
+def test_audit_and_rendering(tmp_path: Path):
+    called = casa("data", "render", "-o", tmp_path / "set", "--preset", "scian", "--count", 12, "--seed", 3)
+    assert called.returncode == 0, called.stderr
+    called = casa("data", "audit", tmp_path / "set", "--layout", "scian", "--json")
+    assert called.returncode == 0, called.stderr
+    result = json.loads(called.stdout)
+    assert result["crops"] == 12
+    assert result["experts"]["experts"] == 3
+    missing = tmp_path / "set" / "labels.csv"
+    missing.write_text(missing.read_text() + "gone.png,normal,normal,normal,normal,,\n")
+    called = casa("data", "audit", tmp_path / "set")
+    assert called.returncode == 2
+    assert called.stderr.count("\n") == 1
+    assert "1 of 13 pictures it names are missing (gone.png)" in called.stderr
+
+
+@pytest.mark.parametrize("folder_name", ["nowhere", ""])
+def test_wrong_folders_are_one_line(tmp_path: Path, folder_name: str):
+    called = casa("morphology", tmp_path / folder_name, "-o", tmp_path / "out")
+    assert called.returncode == 2
+    assert called.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+class Halves:
+    """Calls a head by the brighter half of its crop."""
+
+    class_names = ("head:normal", "head:abnormal", "tail:normal", "tail:abnormal")
+
+    def classify(self, crops, masks=None, um_per_px=None):
+        rows = [[0.8, 0.2, 0.4, 0.6] if mask is not None else [np.nan] * 4 for mask in masks]
+        return np.array(rows)
+
+    def decide(self, probabilities):
+        seen = np.isfinite(probabilities[:, 0])
+        return {"head": np.where(seen, 0, -1), "tail": np.where(seen, 1, -1)}
+
+    def heat_map(self, crop, *, mask=None, um_per_px=None):
+        return np.linspace(0, 1, crop[..., 0].size, dtype=np.float32).reshape(crop.shape[:2])
+
+
+def test_a_classifiers_classes_and_heat_maps_are_shown():
+    heads, _ = rendered_heads(3, "hushem", seed=8)
+    images = [*heads.images, np.zeros((50, 50), np.uint8), None]
+    found = examine(["a", "b", "c", "blank", "broken"], images, classifier=Halves())
+    assert found.decided == {"head": ("normal",) * 3 + ("", ""), "tail": ("abnormal",) * 3 + ("", "")}
+    assert dict(found.reasons) == {"one value": 1, "not readable": 1}
+    made = cells(found, range(5), Halves())
+    assert "head normal 80%" in made[0].detail
+    assert [cell.warn for cell in made] == [False, False, False, True, True]
+    with_heat, without = contact_sheet(made, "five"), contact_sheet([*made[3:], Cell(images[0], None, "x")], "")
+    assert with_heat.shape[1] > without.shape[1]
+    assert with_heat.dtype == np.uint8
