@@ -36,6 +36,8 @@ MIN_OVERLAP_PX = 48
 #: Correlation of two pictures of one scene is at least this, once they lie on each other.
 MIN_LIKENESS = 0.15
 _TURNS = 4
+#: So much of what both pictures show is compared, px to a side.
+_ENOUGH_PX = 432
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def measure_shift(
         found = _refine(first, second, dx, dy)
         if found is not None and (best is None or found.likeness > best.likeness):
             best = found
-        if best is not None and best.likeness > 0.6:
+        if best is not None and best.likeness > 0.4:
             break
     if best is None or best.likeness < MIN_LIKENESS:
         raise InputError(
@@ -144,9 +146,11 @@ def _refine(first: FloatArray, second: FloatArray, dx: int, dy: int) -> Shift | 
     height, width = h - abs(dy), w - abs(dx)
     if min(height, width) < MIN_OVERLAP_PX:
         return None
-    height, width = (int(prev_fast_len(side, True) or side) for side in (height, width))
-    a = first[max(0, -dy) : max(0, -dy) + height, max(0, -dx) : max(0, -dx) + width]
-    b = second[max(0, dy) : max(0, dy) + height, max(0, dx) : max(0, dx) + width]
+    # The middle of what both show is enough, in sizes that transform fast.
+    rows, columns = (int(prev_fast_len(min(side, _ENOUGH_PX), True) or side) for side in (height, width))
+    top, left = max(0, -dy) + (height - rows) // 2, max(0, -dx) + (width - columns) // 2
+    a = first[top : top + rows, left : left + columns]
+    b = second[top + dy : top + dy + rows, left + dx : left + dx + columns]
     window = _window(a.shape)
     fy, fx = _frequencies(a.shape)
     inside = np.hypot(fy[:, None], fx[None, :]) <= _CUT

@@ -131,9 +131,8 @@ def write_profile(path: Path, profile: Profile | Calibration, force: bool = Fals
 
 def _lines(values: Mapping[str, Any]) -> list[str]:
     """``key = value`` lines; JSON's strings, numbers, booleans and lists are TOML's too."""
-    return [
-        f"{key} = {json.dumps(_plain(value), ensure_ascii=False)}\n" for key, value in values.items() if _said(value)
-    ]
+    plain = {key: _plain(value) for key, value in values.items()}
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in plain.items() if _said(value)]
 
 
 def _plain(value: Any) -> Any:

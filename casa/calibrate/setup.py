@@ -8,6 +8,7 @@ from dataclasses import field as column
 from datetime import date
 
 import numpy as np
+from numpy.typing import NDArray
 
 from casa.calibrate.beads import BeadResult, compare_beads, detect_beads
 from casa.calibrate.field import FieldResult, measure_field, motion_blur_um
@@ -50,7 +51,7 @@ class SetupResult:
     timing: TimingResult | None = None
     focus: FocusResult | None = None
     scale: ScaleResult | None = None
-    scale_picture: Picture | None = None
+    scale_picture: NDArray[np.uint16] | None = None
     um_per_px: tuple[float, float] | None = None
     uncertainty_percent: float | None = None
     stage: StageResult | None = None
@@ -124,7 +125,7 @@ def _stage(instrument: Instrument, options: SetupOptions, result: SetupResult, o
         result.remarks.append("no motorised focus: it was left as it is")
     stage = instrument.stage
     if stage is None:
-        result.remarks.append("no motorised stage: its affine was left out (see casa calibrate stage --by-hand)")
+        result.remarks.append("no motorised stage: its affine was left out (see casa calibrate hand)")
         return
     result.stage = measure_stage(
         lambda: snap(instrument),
@@ -190,11 +191,11 @@ def _field(instrument: Instrument, result: SetupResult, on_progress: OnProgress)
         result.blur_um = motion_blur_um(result.exposure_ms)
         if result.blur_um > _BLUR_UM:
             result.remarks.append(
-                f"a head at 100 um/s smears by {result.blur_um:.2g} um during the exposure of {result.exposure_ms:g} ms:"
-                " expose shorter, with more light"
+                f"a head at 100 um/s smears by {result.blur_um:.2g} um in an exposure of {result.exposure_ms:g} ms: "
+                "expose shorter, with more light"
             )
     if result.field.level < _LEVEL:
-        result.remarks.append(f"the field is dim: {100 * result.field.level:.0f} % of white; use more light")
+        result.remarks.append(f"the field is dim: {100 * result.field.level:.0f} % of white")
     if result.field.clipped_high_percent > 1:
         result.remarks.append(f"{result.field.clipped_high_percent:.1f} % of the empty field is white: less light")
     on_progress("field", "measured", 2, 2)
@@ -241,7 +242,11 @@ def fields_of(instrument: Instrument, n: int, um_per_px: tuple[float, float], on
 
 
 def count_beads(
-    pictures: list[Picture], um_per_px: tuple[float, float], options: SetupOptions, uncertainty_percent: float = 0.0
+    pictures: list[Picture],
+    um_per_px: tuple[float, float],
+    options: SetupOptions,
+    uncertainty_percent: float = 0.0,
+    chamber_factor: float = 1.0,
 ) -> BeadResult:
     """Count beads in pictures of different fields, and compare with the certificate in ``options``."""
     assert options.beads is not None
@@ -252,5 +257,5 @@ def count_beads(
     border = 2 * found[0].border_px
     volume_ml = (w - border) * (h - border) * um_per_px[0] * um_per_px[1] * options.chamber_depth_um * 1e-12
     return compare_beads(
-        [len(one.xy_px) for one in found], volume_ml, *options.beads, volume_uncertainty_percent=uncertainty_percent
+        [len(one.xy_px) for one in found], volume_ml, *options.beads, chamber_factor, uncertainty_percent
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casa.calibrate.affine import AffineFit, fit_affine
-from casa.calibrate.phase import Shift, measure_shift
+from casa.calibrate.phase import measure_shift
 from casa.errors import InputError
 
 FloatArray = NDArray[np.float64]
@@ -34,6 +34,7 @@ PATTERN = (
     *((i, i) for i in range(-_SIDE, 1)),
 )  # fmt: skip
 _REPEATS = 4
+_DRIFT_PICTURES = 6
 #: A move that shifts the picture by less than this is not seen, px.
 _SEEN_PX = 3.0
 
@@ -185,7 +186,7 @@ def _backlash(
         for side in ((-1.0, -1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0)):
             go(home, side)
             t_s = since_middle_s()
-            shift = measure_shift(reference, look())
+            shift = measure_shift(reference, look(), (0.0, 0.0))
             px = np.array([shift.dx_px, shift.dy_px]) - fit.drift * t_s
             places.setdefault(side, []).append(inverse @ px)
     below = np.array(places[-1.0, -1.0])
@@ -242,18 +243,19 @@ def measure_drift(
 
     Raises
     ------
-    InputError : fewer than three pictures came, or they show nothing that can be followed.
+    InputError : the pictures show nothing that can be followed.
     """
     reference, began = snap(), now()
-    shifts: list[Shift] = []
+    pictures: list[Picture] = []
     times: list[float] = []
-    while (t_s := now() - began) < seconds:
-        picture = snap()
+    while (t_s := now() - began) < seconds or len(times) < 3:
+        if t_s < seconds * (len(times) + 1) / _DRIFT_PICTURES:
+            time.sleep(min(0.05, seconds / _DRIFT_PICTURES))
+            continue
+        pictures.append(snap())
         times.append(now() - began)
-        shifts.append(measure_shift(reference, picture))
         on_progress("drift", int(min(t_s, seconds)), int(np.ceil(seconds)))
-    if len(times) < 3:
-        raise InputError(f"only {len(times)} pictures in {seconds:g} s: too few to tell a drift; wait longer")
+    shifts = [measure_shift(reference, picture, (0.0, 0.0)) for picture in pictures]
     px = np.array([(shift.dx_px, shift.dy_px) for shift in shifts])
     speed = np.polyfit(np.array(times), px, 1)[0]
     x, y = np.linalg.inv(np.array(um_to_px)) @ speed

@@ -8,12 +8,48 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Set a microscope up: the scale.", no_args_is_help=True, rich_markup_mode=None)
+from casa.cli.calibrate_beads import beads
+from casa.cli.calibrate_run import BeadsOf, ConfigName, Depth, Force, Json, Output, Pictures, Pitch, Seconds, check, run
+from casa.cli.calibrate_steps import field, focus, hand, preset, stage, timing
+
+_HELP = "Set a microscope up: scale, stage, focus, light, timing and chamber, to one profile."
+
+app = typer.Typer(help=_HELP, rich_markup_mode=None)
 
 
-@app.callback()
-def _steps() -> None:
-    """Set a microscope up: the scale."""
+@app.callback(invoke_without_command=True)
+def _all(
+    context: typer.Context,
+    source: Annotated[
+        str | None, typer.Option(help="Go through the whole setup: camera:0, micromanager:CFG or simulator[:PRESET].")
+    ] = None,
+    output: Output = None,
+    pitch_um: Pitch = None,
+    chamber_depth_um: Depth = None,
+    beads_of: BeadsOf = None,
+    seconds: Seconds = 60.0,
+    pictures: Pictures = None,
+    config: ConfigName = "live",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Set a microscope up: scale, stage, focus, light, timing and chamber, to one profile.
+
+    Alone, with --source: the whole setup (`casa calibrate run`, which has more options). Else one step.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if source is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
+    run(
+        source, output, pitch_um, chamber_depth_um, beads_of, seconds, pictures, config=config, force=force,
+        as_json=as_json,
+    )  # fmt: skip
+
+
+for _command in (run, check, stage, hand, focus, field, timing, beads, preset):
+    app.command()(_command)
 
 
 @app.command()
