@@ -1,0 +1,155 @@
+"""A training of head classifiers from end to end: what a YAML file of ``configs/morphology`` says, done."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from casa.config import Positive, Section
+from casa.errors import InputError
+from casa.morphology.crops import Crops
+from casa.morphology.distill import AidConfig, distill, draw_heads
+from casa.morphology.networks import Classifier, Part, Segmenter, build_encoder, load_pretrained
+from casa.morphology.soft_tuning import OPEN_DILATIONS, TuneConfig, predict, tune
+from casa.morphology.train import Run
+
+
+class RecipeConfig(Section):
+    """How a head classifier is made.
+
+    Parameters
+    ----------
+    encoder : of ``networks.ENCODERS``. width, channels : of the small one. size_px, um_per_px : of the crops it sees.
+    aid : pretraining; null starts from ``pretrained`` weights or from nothing. tune : the classifier's training.
+    rendered : a phase before it on rendered heads, whose labels are known; null: none.
+    frozen : a phase before it in which the encoder stays as it is (CBAM's two phases); null: none.
+    members : networks of different seeds whose mean counts. abstain_below : of the finished classifier.
+    """
+
+    encoder: str = "small"
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 16
+    channels: Annotated[int, Field(ge=1, le=3)] = 1
+    size_px: Annotated[int, Field(ge=32)] = 48
+    um_per_px: Positive = 0.125
+    aid: AidConfig | None = None
+    rendered: TuneConfig | None = None
+    frozen: TuneConfig | None = None
+    tune: TuneConfig = TuneConfig()
+    members: Annotated[int, Field(ge=1)] = 1
+    abstain_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Member(NamedTuple):
+    """A trained classifier, and the teacher that draws heads for it (None: nothing is masked)."""
+
+    classifier: Classifier
+    segmenter: Segmenter | None
+
+
+def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> RecipeConfig:
+    """A recipe from YAML; ``overrides`` are by dotted key ("tune.schedule.epochs"), those that are None left out.
+
+    Raises
+    ------
+    InputError : not readable, or a key or value that does not fit; the message names the key.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
+    for key, value in (overrides or {}).items():
+        *above, last = key.split(".")
+        place = data
+        for name in above:
+            place = place.get(name) or {} if value is None else place.setdefault(name, {})
+        if value is not None:
+            place[last] = value
+    try:
+        return RecipeConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def train_member(
+    config: RecipeConfig,
+    parts: tuple[Part, ...],
+    labelled: Crops,
+    unlabelled: Crops,
+    run: Run,
+    pretrained: Path | None = None,
+    rendered: Crops | None = None,
+) -> Member:
+    """One network: pretrained by AID on ``unlabelled`` (if the recipe says so), tuned on ``labelled``.
+
+    Parameters
+    ----------
+    pretrained : torchvision's (ImageNet) weights of the encoder. rendered : crops with the labels of the same parts.
+
+    Raises
+    ------
+    InputError : weights of another network, a mask wanted without AID to draw it, or rendered heads that are lacking.
+    """
+    if config.rendered is not None and rendered is None:
+        raise InputError("rendered: the recipe wants rendered heads, and none are given")
+    masks_wanted = any(t is not None and masks_at_all(t) for t in (config.tune, config.frozen))
+    if masks_wanted and (config.aid is None or not config.aid.fine):
+        raise InputError("tune.dilations: masking needs heads drawn by AID; give aid with fine, or dilations: null")
+    encoder = build_encoder(config.encoder, config.width, config.channels)
+    if pretrained is not None:
+        load_pretrained(encoder, pretrained)
+    teacher = None
+    if config.aid is not None:
+        teacher = distill(Segmenter(encoder), unlabelled, config.aid, run)
+        encoder = copy.deepcopy(teacher.encoder).requires_grad_(True)
+    classifier = Classifier(encoder, parts, config.tune.dropout)
+    if config.rendered is not None and rendered is not None:
+        tune(classifier, rendered, None, config.rendered, run, "rendered")
+    segmenter = teacher if masks_wanted else None
+    heads = draw_heads(segmenter, labelled.images) if segmenter else None
+    if config.frozen is not None:
+        from casa.morphology.cbam import tune_in_two_phases
+
+        tune_in_two_phases(classifier, labelled, heads, config.frozen, config.tune, run)
+    else:
+        tune(classifier, labelled, heads, config.tune, run)
+    return Member(classifier, segmenter)
+
+
+def masks_at_all(config: TuneConfig) -> bool:
+    """Whether a tuning masks any background."""
+    return config.dilations is not None and min(config.dilations) < OPEN_DILATIONS
+
+
+def predict_member(member: Member, images: NDArray[np.uint8], config: TuneConfig) -> NDArray[np.float32]:
+    """(n, classes of all parts) log-probabilities of one network, over its test-time views."""
+    heads = draw_heads(member.segmenter, images) if member.segmenter else None
+    return predict(member.classifier, images, heads, config)
+
+
+def with_unlabelled(crops: Crops, more: Crops) -> Crops:
+    """Two sets of crops as one; the labels of ``more`` are not taken along."""
+    hidden = np.full((len(more), crops.labels.shape[1]), -1, np.int64)
+    return Crops(
+        np.concatenate([crops.images, more.images]),
+        np.concatenate([crops.rings, more.rings]),
+        np.concatenate([crops.labels, hidden]),
+        np.concatenate([crops.second, hidden]),
+        np.concatenate([crops.found, more.found]),
+    )
+
+
+def gray(crops: Crops) -> Crops:
+    """The crops with their colours averaged."""
+    if crops.images.ndim == 3:
+        return crops
+    images = np.round(crops.images.mean(axis=3)).astype(np.uint8)
+    return Crops(images, crops.rings, crops.labels, crops.second, crops.found)
