@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _LAST_AFTER_NS = 5 * 10**9
 #: Graded clips of tracks that have ended, kept for who looks at them.
 _ENDED_KEPT = 64
+#: The clip stage may give the last clip of a track some frames after its end.
+_LATE_NS = 10**9
 _NICENESS = 5
 _TICK_S = 0.05
 
@@ -188,8 +190,9 @@ class LiveGrading:
         self._lock = threading.Lock()
         self._newest: dict[int, tuple[Clip, GradesMessage]] = {}
         self._unkept: set[int] = set()  # tracks whose newest clip is not published yet
-        self._ended: set[int] = set()  # tracks that have ended, and of which a clip may come
-        self._gone: deque[int] = deque()  # tracks of which none will
+        self._ending: deque[tuple[int, list[int]]] = deque()  # tracks that have ended, by when no clip will come
+        self._ended: set[int] = set()  # tracks of which none comes, but one is not graded yet
+        self._gone: deque[int] = deque()  # tracks with which all is done
 
     def open(self) -> None:
         """Nothing to acquire: the network is the graders'."""
@@ -199,10 +202,13 @@ class LiveGrading:
         if isinstance(item, Clip):
             self.queue.put(item)
             self._wake()
-        elif len(item.ended_ids):
-            with self._lock:
-                earlier = list(self._ended)
-            self._let_go([*earlier, *item.ended_ids.tolist()])
+        else:
+            if len(item.ended_ids):
+                self._ending.append((item.t_ns + _LATE_NS, item.ended_ids.tolist()))
+            if self._ending and self._ending[0][0] <= item.t_ns:
+                with self._lock:
+                    earlier = list(self._ended)
+                self._let_go([*earlier, *self._ending.popleft()[1]])
         return ()
 
     def flush(self) -> Iterable[Clip]:

@@ -287,6 +287,10 @@ class Actions:
         """Double the trails."""
         self._trail(2.0)
 
+    def attention(self) -> None:
+        """Where the network looked: shown or hidden."""
+        self._window.sperm_panel.player.toggle_attention()
+
     def histogram(self) -> None:
         """The next velocity."""
         self._window.field_panel.next_speed()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from casa.bus import messages as bus
 from casa.bus.address import Endpoint
-from casa.bus.convert import kinematics_of
+from casa.bus.convert import kinematics_of, maps_of
 from casa.bus.keys import Keys
 from casa.bus.subscriber import ControlClient, Subscriber
 from casa.errors import CasaError
@@ -351,6 +351,7 @@ class BusFeed:
         values = {f"vcl_{unit}_s": vcl, f"vsl_{unit}_s": vsl}
         path, t_s = np.empty((0, 2), np.float32), np.empty(0)
         flags, by_grade, clip, grades, morphology = 0, None, [], None, None
+        parts, graded_clip, attention = None, [], None
         start_ns = self._start_ns or 0
         if reply is not None:
             xy = reply.xy_px.numpy()
@@ -359,10 +360,12 @@ class BusFeed:
             values, flags, by_grade = self._kinematics(reply, values)
             if reply.grades is not None:
                 grades = reply.grades.distribution.numpy()
+                parts = None if reply.grades.parts is None else reply.grades.parts.numpy()
             if reply.morphology is not None:
                 morphology = _morphology(reply.morphology)
             if reply.clip is not None and len(reply.clip.images.numpy()):
-                clip = list(reply.clip.images.numpy()[-CLIP_FRAMES:])
+                clip = graded_clip = list(reply.clip.images.numpy()[-CLIP_FRAMES:])
+                attention = maps_of(reply.clip)
         if not clip and with_clip and len(path):
             row = np.flatnonzero(view.track_id == track_id)
             size = float(np.median(view.box[row[0], 2:] - view.box[row[0], :2])) if len(row) else 20.0
@@ -381,6 +384,9 @@ class BusFeed:
             clip=clip,
             clip_here=-1,
             grades=grades,
+            grade_parts=parts,
+            graded_clip=graded_clip,
+            attention=attention,
             morphology=morphology,
         )
 

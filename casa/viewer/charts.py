@@ -1,4 +1,4 @@
-"""Small charts, painted: the motility bar, velocity histograms, a path, shares of expert grades, a strip of pictures.
+"""Small charts, painted: the motility bar, velocity histograms, a path, a strip of pictures.
 
 The histogram and the path are pyqtgraph's; the others are drawn here. Knows numbers and arrays, no feed.
 """
@@ -18,16 +18,13 @@ from casa.viewer import palette
 from casa.viewer.canvas import image_of
 from casa.viewer.palette import SHADE_COLOURS, SHADES
 
-EXPERT_GRADES = "ABCDE"
-#: One colour from strong to weak, as the grades are in order; the letters tell them apart.
-_EXPERT_COLOURS = ("#5fc3ff", "#6fb4e0", "#7fa3bf", "#8a94a3", "#8d8a91")
 
-
-def _font(widget: QtWidgets.QWidget, pixels: int, strong: bool = False) -> QtGui.QFont:
-    font = QtGui.QFont(widget.font())
-    font.setPixelSize(pixels)
-    font.setWeight(QtGui.QFont.Weight.DemiBold if strong else QtGui.QFont.Weight.Normal)
-    return font
+def font(widget: QtWidgets.QWidget, pixels: int, strong: bool = False) -> QtGui.QFont:
+    """The widget's font in another size."""
+    made = QtGui.QFont(widget.font())
+    made.setPixelSize(pixels)
+    made.setWeight(QtGui.QFont.Weight.DemiBold if strong else QtGui.QFont.Weight.Normal)
+    return made
 
 
 def hatch(shade: str) -> QtGui.QBrush:
@@ -65,7 +62,7 @@ class MotilityBar(QtWidgets.QWidget):
         if not known:
             painter.setPen(QtGui.QColor(palette.LINE))
             painter.drawRoundedRect(bar, 3, 3)
-            painter.setFont(_font(self, 12))
+            painter.setFont(font(self, 12))
             painter.setPen(QtGui.QColor(palette.SOFT))
             painter.drawText(bar, int(Qt.AlignmentFlag.AlignCenter), "not graded")
             return
@@ -89,7 +86,7 @@ class MotilityBar(QtWidgets.QWidget):
             painter.fillRect(QRectF(cell.x(), cell.y() + 4, 11, 11), hatch(grade))
             painter.setPen(QtGui.QColor(SHADE_COLOURS[grade]))
             painter.drawRect(QRectF(cell.x() + 0.5, cell.y() + 4.5, 10, 10))
-            painter.setFont(_font(self, 13, True))
+            painter.setFont(font(self, 13, True))
             painter.setPen(QtGui.QColor(palette.TEXT))
             painter.drawText(
                 cell.adjusted(18, -2, 0, 0), int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter),
@@ -112,7 +109,7 @@ class Histogram(pg.PlotWidget):
             axis = plot.getAxis(name)
             axis.setPen(pg.mkPen(palette.LINE))
             axis.setTextPen(pg.mkPen(palette.SOFT))
-            axis.setStyle(tickLength=-4, tickFont=_font(self, 11))
+            axis.setStyle(tickLength=-4, tickFont=font(self, 11))
         plot.getAxis("left").setWidth(30)
         plot.getAxis("bottom").setHeight(22)
         self._bars = []
@@ -221,102 +218,9 @@ class PathPlot(pg.PlotWidget):
         y = self.height() - 6
         painter.setPen(QtGui.QPen(QtGui.QColor(palette.SOFT), 2))
         painter.drawLine(QPointF(6, y), QPointF(6 + wide, y))
-        painter.setFont(_font(self, 11))
+        painter.setFont(font(self, 11))
         painter.drawText(QPointF(6, y - 5), f"{value:g} {unit}")
         painter.end()
-
-
-class GradeBars(QtWidgets.QWidget):
-    """Shares of expert grades A to E as bars, or one calm line where a sperm was not graded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setMinimumHeight(96)
-        self._shares: NDArray[np.float64] | None = None
-        self._nothing = "not graded by a network"
-
-    def set_shares(self, shares: NDArray[np.float64] | None, nothing: str = "not graded by a network") -> None:
-        """(5,) adding up to 1, or None."""
-        self._shares, self._nothing = shares, nothing
-        said = (
-            ""
-            if shares is None
-            else ", ".join(f"{g} {100 * v:.0f} %" for g, v in zip(EXPERT_GRADES, shares, strict=True))
-        )
-        self.setAccessibleDescription(said or nothing)
-        self.update()
-
-    def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: D102
-        painter = QtGui.QPainter(self)
-        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
-        if self._shares is None:
-            paint_nothing(painter, self, self._nothing)
-            return
-        column, base = self.width() / 5, self.height() - 20
-        for number, share in enumerate(self._shares.tolist()):
-            tall = (base - 18) * share
-            bar = QRectF(number * column + column * 0.16, base - tall, column * 0.68, tall)
-            painter.fillRect(bar, QtGui.QColor(_EXPERT_COLOURS[number]))
-            painter.setPen(QtGui.QColor(palette.TEXT))
-            painter.setFont(_font(self, 11))
-            painter.drawText(QRectF(number * column, bar.y() - 17, column, 15), int(Qt.AlignmentFlag.AlignCenter),
-                             f"{100 * share:.0f} %")  # fmt: skip
-            painter.setFont(_font(self, 12, True))
-            painter.drawText(QRectF(number * column, base + 2, column, 17), int(Qt.AlignmentFlag.AlignCenter),
-                             EXPERT_GRADES[number])  # fmt: skip
-        painter.setPen(QtGui.QColor(palette.LINE))
-        painter.drawLine(QPointF(0, base), QPointF(self.width(), base))
-
-
-class HeadPicture(QtWidgets.QWidget):
-    """A head with what decided over it, and the parts' chances of being normal; or one calm line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setMinimumHeight(96)
-        self._figures: Any = None
-        self._nothing = "no morphology in this session"
-        self._pictures: list[QtGui.QImage] = []
-        self._arrays: list[NDArray[np.uint8]] = []
-
-    def set_figures(self, figures: Any, nothing: str = "no morphology in this session") -> None:
-        """``MorphologyFigures`` or None."""
-        if figures is self._figures and nothing == self._nothing:
-            return
-        self._figures, self._nothing = figures, nothing
-        self._arrays, self._pictures = [], []
-        if figures is not None and figures.head is not None:
-            self._arrays.append(np.ascontiguousarray(figures.head))
-            if figures.heat is not None:
-                self._arrays.append(heat_over(figures.head, figures.heat))
-        self._pictures = [image_of(array) for array in self._arrays]
-        self.update()
-
-    def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: D102
-        painter = QtGui.QPainter(self)
-        painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
-        if self._figures is None:
-            paint_nothing(painter, self, self._nothing)
-            return
-        side = min(self.height() - 4, (self.width() - 96) // max(len(self._pictures), 1))
-        for number, picture in enumerate(self._pictures):
-            painter.drawImage(QRectF(number * (side + 4), 2, side, side), picture)
-        x = len(self._pictures) * (side + 4) + 6
-        painter.setFont(_font(self, 12))
-        for number, (part, chance) in enumerate(self._figures.normal.items()):
-            painter.setPen(QtGui.QColor(palette.TEXT if chance >= 0.5 else palette.WARN))
-            painter.drawText(QPointF(x, 16 + 17 * number), f"{part}: {100 * chance:.0f} % normal")
-
-
-def heat_over(head: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(h, w, 3): a head with its heat map, from none over orange to bright yellow; ``heat`` (any size) in [0, 1]."""
-    height, width = head.shape[:2]
-    rows = np.arange(height) * heat.shape[0] // height
-    columns = np.arange(width) * heat.shape[1] // width
-    weight = np.clip(heat[rows][:, columns], 0, 1)[..., None]
-    colour = np.concatenate([np.full_like(weight, 255), 90 + 165 * weight, 20 + 60 * weight], axis=2)
-    gray = head if head.ndim == 3 else np.repeat(head[..., None], 3, axis=2)
-    return (gray * (1 - 0.65 * weight) + colour * 0.65 * weight).astype(np.uint8)
 
 
 def paint_nothing(painter: QtGui.QPainter, widget: QtWidgets.QWidget, words: str) -> None:
@@ -325,7 +229,7 @@ def paint_nothing(painter: QtGui.QPainter, widget: QtWidgets.QWidget, words: str
     painter.setPen(QtGui.QPen(QtGui.QColor(palette.LINE), 1, Qt.PenStyle.DashLine))
     painter.drawRoundedRect(QRectF(widget.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
     painter.setPen(QtGui.QColor(palette.SOFT))
-    painter.setFont(_font(widget, 12))
+    painter.setFont(font(widget, 12))
     painter.drawText(widget.rect().adjusted(6, 0, -6, 0),
                      int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap), words)  # fmt: skip
 

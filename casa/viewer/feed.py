@@ -6,7 +6,7 @@ there is, so that the window never waits for a disk, a decoder or the engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -98,7 +98,9 @@ class SpermFigures:
     path : (n, 2) float32 px with ``path_t_s`` (n,) and ``here``, the row of the current moment. kinematics : by
     column name of KinematicsTable, NaN where unknown; empty while there is none. clip : up to CLIP_FRAMES square
     uint8 pictures (None while one is not there) and ``clip_here``, which of them is the current moment's.
-    grades : (5,) shares of expert grades A to E, or None; morphology : or None.
+    grades : (5,) shares of expert grades A to E, or None; grade_parts : (3, 5) by the network's parts (whole, space,
+    time), NaN where it has none. graded_clip : the pictures that were graded, () where they are not kept; attention :
+    (n, s, s) uint8, where the network looked in n of them, evenly spaced, or None. morphology : or None.
     """
 
     track_id: int
@@ -115,6 +117,8 @@ class SpermFigures:
     clip_here: int = -1
     grades: NDArray[np.float64] | None = None
     grade_parts: NDArray[np.float64] | None = None
+    graded_clip: Sequence[NDArray[np.uint8]] = ()
+    attention: NDArray[np.uint8] | None = None
     morphology: MorphologyFigures | None = None
 
 

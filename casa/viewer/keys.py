@@ -54,6 +54,7 @@ KEYS = (
     Key("longer", (".",), "Picture", "longer trails", True),
     Key("grades", ("G",), "Picture", "colours by grade on or off"),
     Key("bare", ("H",), "Picture", "hide or show all that is drawn over it"),
+    Key("attention", ("A",), "Picture", "where the network looked, over the graded clip, on or off"),
     Key("histogram", ("V",), "Picture", "histogram of VCL, VSL, VAP"),
     Key("mark", ("M",), "Keep", "mark this moment, or remove its mark"),
     Key("mark_note", ("Shift+M",), "Keep", "mark it with a note"),

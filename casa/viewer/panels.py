@@ -10,7 +10,8 @@ from PySide6.QtCore import Qt
 
 from casa.types import KinematicsFlag
 from casa.viewer import palette
-from casa.viewer.charts import ClipStrip, GradeBars, HeadPicture, Histogram, MotilityBar, PathPlot
+from casa.viewer.cell_charts import ClipPlayer, GradeBars, HeadPicture
+from casa.viewer.charts import ClipStrip, Histogram, MotilityBar, PathPlot
 from casa.viewer.feed import FieldFigures, SpermFigures
 from casa.viewer.palette import SHADE_COLOURS, SHADE_NAMES, SHADES
 
@@ -238,14 +239,21 @@ class SpermPanel(QtWidgets.QScrollArea):
         pair = QtWidgets.QHBoxLayout(self._networks)
         pair.setContentsMargins(0, 0, 0, 0)
         pair.setSpacing(10)
-        self._grades, self._head = GradeBars(), HeadPicture()
-        for name, chart in (("Expert grades (network)", self._grades), ("Head morphology", self._head)):
-            part = QtWidgets.QVBoxLayout()
-            part.setSpacing(3)
-            part.addWidget(label(name, "title"))
-            part.addWidget(chart)
-            pair.addLayout(part, 1)
-        column.addWidget(self._networks)
+        self.player, self._grades, self._head = ClipPlayer(), GradeBars(), HeadPicture()
+        self.player.setToolTip("The clip that was graded; A shows and hides where the network looked")
+        charts = (("Graded clip", self.player, 3), ("Expert grades (network)", self._grades, 4),
+                  ("Head morphology", self._head, 4))  # fmt: skip
+        self._parts: list[QtWidgets.QWidget] = []
+        for name, chart, wide in charts:
+            part = QtWidgets.QWidget()
+            inside = QtWidgets.QVBoxLayout(part)
+            inside.setContentsMargins(0, 0, 0, 0)
+            inside.setSpacing(3)
+            inside.addWidget(label(name, "title"))
+            inside.addWidget(chart, 1)
+            pair.addWidget(part, wide)
+            self._parts.append(part)
+        column.insertWidget(1, self._networks)  # what was found in a sperm comes before how it moves
         self._nothing = label("", "small")
         column.addWidget(self._nothing)
         self._changes = QtWidgets.QWidget()
@@ -298,7 +306,11 @@ class SpermPanel(QtWidgets.QScrollArea):
         self._networks.setVisible(has_networks)
         set_text(self._nothing, " · ".join(nothing))
         self._nothing.setVisible(not has_networks)
-        self._grades.set_shares(sperm.grades, nothing[0])
+        known = (len(sperm.graded_clip) > 0, sperm.grades is not None, sperm.morphology is not None)
+        for part, shown in zip(self._parts, known, strict=True):
+            part.setVisible(shown)
+        self.player.set_clip(sperm.graded_clip, sperm.attention)
+        self._grades.set_shares(sperm.grades, nothing[0], sperm.grade_parts)
         self._head.set_figures(sperm.morphology, nothing[1])
         self._changes.setVisible(self.can_correct)
 

@@ -25,6 +25,7 @@ from casa.viewer.feed import (
     cut_clip,
     segments,
 )
+from casa.viewer.graded import GradedTracks
 from casa.viewer.palette import SHADES
 from casa.viewer.pictures import Key, PictureLoader
 from casa.viewer.session import Session, TrackIndex, load_session
@@ -69,6 +70,7 @@ class RecordingFeed:
         self._condition = Condition(FeedState.LOADING, "Opening", str(path))
         self._session: Session | None = None
         self._tracks: CorrectedTracks | None = None
+        self._graded: GradedTracks | None = None
         self._pictures: PictureLoader | None = None
         self._video_note = ""
         self._position_ns = 0.0
@@ -96,7 +98,7 @@ class RecordingFeed:
         self._video_note = video.note
         if video.command and not self._closed:
             self._pictures = PictureLoader(video.command, video.keys)
-        self._tracks = tracks
+        self._tracks, self._graded = tracks, GradedTracks(self.path, session.grades, session.clip_tracks)
         if len(session.steps):
             first = min(session.pictures) if self._pictures is None and session.pictures else 0
             self._position_ns = float(session.steps.t_ns[first])
@@ -320,6 +322,8 @@ class RecordingFeed:
         values: dict[str, float] = {}
         if row is not None:
             values = {n: float(c[row]) for n, c in table.columns().items() if c.ndim == 1 and c.dtype.kind in "fi"}
+        graded = self._graded.grades_of(track_id) if self._graded else None
+        kept = self._graded.clip_of(track_id) if self._graded and graded else None
         clip, clip_here = self._clip(session, index, rows, here) if with_clip else ([], -1)
         return SpermFigures(
             track_id=track_id, shade=int(index.shade[rows[0]]),
@@ -328,6 +332,8 @@ class RecordingFeed:
             kinematics=values, flags=int(table.flags[row]) if row is not None else 0,
             time_by_grade_s=table.time_by_grade_s[row] if row is not None else None,
             clip=clip, clip_here=clip_here,
+            grades=graded[0] if graded else None, grade_parts=graded[1] if graded else None,
+            graded_clip=list(kept.clip.images) if kept else (), attention=kept.attention if kept else None,
         )  # fmt: skip
 
     def _clip(self, session: Session, index: TrackIndex, rows: IntArray, here: int) -> tuple[list[Any], int]:
@@ -384,6 +390,8 @@ class RecordingFeed:
             self._pictures.close()
         if self._tracks is not None:
             self._tracks.close()
+        if self._graded is not None:
+            self._graded.close()
 
 
 def source_pictures(base: tuple[str, ...], uri: str, session: Session) -> VideoChoice:

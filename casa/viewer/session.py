@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from casa.cells import GradeTable
 from casa.config import KinematicsConfig
 from casa.errors import InputError
 from casa.kinematics import KinematicsAccumulator
@@ -83,7 +84,8 @@ class Session:
     """What was read from a recording; nothing in it changes.
 
     ``pictures`` by step are those in the recording. ``video_files`` by part, and each step's (picture, part) in
-    them, are those of a live session that kept its video; empty for others.
+    them, are those of a live session that kept its video; empty for others. ``clip_tracks`` (n,) are the tracks of the
+    clips that are kept.
     """
 
     path: Path
@@ -100,6 +102,8 @@ class Session:
     pictures: dict[int, NDArray[Any]]
     video_files: dict[int, Path]
     video_keys: list[tuple[int, int] | None]
+    grades: GradeTable
+    clip_tracks: IntArray
 
     @property
     def is_live(self) -> bool:
@@ -157,6 +161,8 @@ def load_session(path: Path) -> Session:
             pictures=pictures,
             video_files=recording.video_files,
             video_keys=_video_keys(recording, steps) if recording.video_files else [],
+            grades=recording.grades(),
+            clip_tracks=recording.clip_tracks,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from grading import add_grades
 from PySide6 import QtCore, QtGui
 from PySide6.QtCore import Qt
 from viewer_driving import lone_track, place_of, press, seek
@@ -71,6 +72,38 @@ def test_a_session_without_graders_says_so_calmly(open_viewer, own_field, qtbot)
     assert panel._nothing.text() == "Not graded by a network · no morphology in this session"
     assert panel._nothing.isVisible()
     assert not panel._grades.isVisible()
+
+
+def test_a_graded_sperm_plays_its_clip_beside_its_grades(open_viewer, own_field, qtbot):
+    with Recording(own_field) as recording:
+        tracks = np.unique(recording.tracks(slice(70, 71)).track_id).tolist()
+    add_grades(own_field, tracks, clips=1)
+    window = open_viewer(own_field)
+    seek(window, qtbot, 70)
+    press(window, qtbot, "N")
+    panel = window.sperm_panel
+    while window.canvas.selected != tracks[0]:
+        press(window, qtbot, "N")
+    with Recording(own_field) as recording:
+        grades, kept = recording.grades(), recording.clips([0])[0]
+    qtbot.waitUntil(lambda: panel.player.n_pictures == 16)
+    assert panel.player.isVisible()
+    assert panel._grades.isVisible()
+    assert not panel._head.isVisible()
+    assert panel._grades.accessibleDescription().startswith(f"A {100 * grades.distribution[0, 0]:.0f} %")
+    assert np.array_equal(window.sperm.grade_parts[0], grades.part_global[0])
+    first = panel.player.picture_now()
+    assert first.shape == (150, 150, 3)  # with where the network looked over it
+    qtbot.waitUntil(lambda: not np.array_equal(panel.player.picture_now(), first))  # it plays
+    press(window, qtbot, "A")
+    plain = [picture.tolist() for picture in kept.clip.images]
+    assert panel.player.picture_now().tolist() in plain
+    if len(tracks) > 1:  # graded, and its clip is not kept
+        while window.canvas.selected != tracks[1]:
+            press(window, qtbot, "N")
+        qtbot.waitUntil(lambda: window.sperm is not None and window.sperm.track_id == tracks[1])
+        assert panel._grades.isVisible()
+        assert not panel.player.isVisible()
 
 
 def test_playing_keeps_time_and_stepping_goes_one_by_one(open_viewer, field, qtbot):
