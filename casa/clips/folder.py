@@ -43,7 +43,7 @@ def flag_names(bits: int) -> str:
     return "|".join(name for name, bit in FLAGS.items() if bits & bit)
 
 
-def write_clips(folder: Path, clips: Iterable[Clip], *, source: str = "", force: bool = False) -> int:
+def write_clips(folder: Path | str, clips: Iterable[Clip], *, source: str = "", force: bool = False) -> int:
     """Write clips as they come, a strip each, then the tables; gives how many.
 
     Parameters
@@ -55,6 +55,7 @@ def write_clips(folder: Path, clips: Iterable[Clip], *, source: str = "", force:
     InputError : the folder has clips already, or a clip is not of 16 pictures of 150 x 150 px, or an id comes twice.
     CasaError : it cannot be written.
     """
+    folder = Path(folder)
     old = sorted(folder.glob("[0-9]*.png")) + [folder / name for name in (CLIPS_TABLE, PICTURES_TABLE, PACKED)]
     old = [path for path in old if path.exists()]
     if old and not force:

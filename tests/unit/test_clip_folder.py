@@ -223,3 +223,14 @@ def test_clips_of_another_size_are_refused(tmp_path: Path):
         write_clips(tmp_path, [small])
     with pytest.raises(InputError, match="came twice"):
         write_clips(tmp_path, [clip(1), clip(1)], force=True)
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).parents[2] / "docs" / "clips.md").read_text(encoding="utf-8")
+    blocks = page.split("```python\n")[1:]
+    assert blocks
+    write_clips(tmp_path / "FOLDER", [clip()])
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block.split("```")[0], "docs/clips.md", "exec"), {})
+    assert (read_clips("OTHER")[0].images == clip().images).all()
