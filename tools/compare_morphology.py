@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,28 @@ def figures(log_probabilities: np.ndarray, labels: np.ndarray) -> dict[str, floa
     return means | each
 
 
+def kept_crops(mhsma: Path, recipe: Any, n_rendered: int, path: Path) -> tuple[Any, np.ndarray, Any]:
+    """MHSMA's crops, their splits, and rendered heads; kept in ``path`` for the next call."""
+    from casa.morphology.crops import Crops, prepare
+    from casa.morphology.datasets import read_mhsma
+    from casa.morphology.sets import rendered_set
+
+    heads = read_mhsma(mhsma, "head")
+    columns = Crops.__dataclass_fields__
+    if not path.is_file():
+        labels = np.stack([read_mhsma(mhsma, part).labels for part in PARTS], axis=1)
+        crops = prepare(heads, recipe.size_px, labels, 0.125 / recipe.um_per_px)
+        rendered = rendered_set(n_rendered, ("mhsma",), recipe, seed=1, parts=PARTS).crops
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f"real_{c}": getattr(crops, c) for c in columns} | {
+            f"made_{c}": getattr(rendered, c) for c in columns
+        }
+        np.savez(path, **arrays)
+    with np.load(path, allow_pickle=False) as kept:
+        crops, rendered = (Crops(*(kept[f"{kind}_{c}"] for c in columns)) for kind in ("real", "made"))
+    return crops, np.array(heads.splits), rendered
+
+
 def _say(what: str, epoch: int, loss: float) -> None:
     print(f"{what} {epoch + 1} {loss:.4f}", file=sys.stderr, flush=True)
 
@@ -59,25 +82,18 @@ def main() -> None:
 
     import torch
 
-    from casa.morphology.crops import prepare
-    from casa.morphology.datasets import read_mhsma
     from casa.morphology.networks import Part
     from casa.morphology.recipe import load_recipe, predict_member, train_member
     from casa.morphology.scores import paired_gain
-    from casa.morphology.sets import rendered_set
     from casa.morphology.train import Run
 
     torch.set_num_threads(1)
     configs = Path(__file__).resolve().parents[1] / "configs" / "morphology"
     arms = {"plain": load_recipe(configs / "mhsma-plain.yaml"), "aid": load_recipe(configs / "mhsma.yaml")}
-    heads = read_mhsma(options.mhsma, "head")
-    labels = np.stack([read_mhsma(options.mhsma, part).labels for part in PARTS], axis=1)
-    crops = prepare(heads, arms["aid"].size_px, labels, 0.125 / arms["aid"].um_per_px)
-    splits = np.array(heads.splits)
+    crops, splits, rendered = kept_crops(options.mhsma, arms["aid"], options.rendered, options.output / "crops.npz")
     train, judged = crops[splits == "train"], crops[splits == options.split]
     unlabelled = crops[splits != "test"]
     parts = tuple(Part(part, ("normal", "abnormal")) for part in PARTS)
-    rendered = rendered_set(options.rendered, ("mhsma",), arms["aid"], seed=1, parts=PARTS).crops
     results: list[dict[str, dict[str, float]]] = []
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         row = {}

@@ -1,0 +1,128 @@
+"""``casa train morphology`` and ``casa evaluate morphology`` on a few rendered heads, from the call to the figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from casa.cli.main import app
+from casa.errors import InputError
+from casa.morphology.datasets import rendered_heads, write_heads
+from casa.weights import read_manifest
+
+RECIPE = """
+encoder: small
+width: 8
+size_px: 32
+um_per_px: 0.1875
+aid:
+  schedule: {epochs: 2, batch: 8, learning_rate: 0.002}
+tune:
+  schedule: {epochs: 1, batch: 8, learning_rate: 0.002}
+  dilations: [15, 4]
+"""
+
+
+def call(*words: object) -> dict:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    if result.exception is not None:
+        raise result.exception
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered set of the SCIAN kind on disk, a recipe, and weights made of it."""
+    root = tmp_path_factory.mktemp("morphology")
+    for name, seed in (("one", 1), ("two", 2)):
+        write_heads(root / name, rendered_heads(40, "scian", seed=seed)[0])
+    (root / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    call(
+        "train",
+        "morphology",
+        "-o",
+        root / "made",
+        "--config",
+        root / "recipe.yaml",
+        "--rendered",
+        40,
+        "--preset",
+        "scian",
+        "--name",
+        "tiny",
+        "--threads",
+        1,
+        "--json",
+    )
+    return root
+
+
+def test_training_makes_weights_manifest_and_card_that_agree(folder: Path) -> None:
+    entry = read_manifest(folder / "made")["tiny"]
+    assert (entry.task, entry.licence) == ("morphology", "AGPL-3.0-or-later")
+    assert "rendered heads" in entry.trained_on
+    card = (folder / "made" / "tiny.md").read_text(encoding="utf-8")
+    assert entry.files["state"][1] in card
+    assert "not a diagnosis" in card
+    with pytest.raises(InputError, match="exists already"):
+        call("train", "morphology", "-o", folder / "made", "--name", "tiny", "--config", folder / "recipe.yaml")
+
+
+def test_evaluation_gives_figures_with_intervals(folder: Path) -> None:
+    found = call(
+        "evaluate",
+        "morphology",
+        folder / "one",
+        "--weights",
+        folder / "made" / "tiny.pt",
+        "--um-per-px",
+        0.19,
+        "--json",
+    )
+    scores = found["parts"]["class"]
+    assert scores["n"] + scores["abstained"] == 40
+    assert sum(map(sum, scores["confusion"])) == scores["n"]
+    low, high = scores["accuracy_95"]
+    assert low <= scores["accuracy"] <= high
+    assert {"ece", "reliability", "balanced_accuracy", "per_class"} <= set(scores)
+
+
+def test_costs_and_abstention_change_what_is_decided(folder: Path) -> None:
+    words = ("evaluate", "morphology", folder / "one", "--weights", folder / "made" / "tiny.pt", "--json")
+    costly = call(
+        *words, *(w for c in ("tapered", "pyriform", "amorphous", "small") for w in ("--cost", f"{c}>normal=1000"))
+    )
+    assert all(row[0] == 0 for row in costly["parts"]["class"]["confusion"])
+    unsure = call(*words, "--abstain-below", 0.999)
+    assert unsure["parts"]["class"]["n"] == 0
+    with pytest.raises(InputError, match=r"--threshold odd=0.3: no class 'odd'"):
+        call(*words, "--threshold", "odd=0.3")
+
+
+def test_one_command_gives_the_row_of_a_table(folder: Path) -> None:
+    found = call(
+        "train", "morphology", folder / "one", "-o", folder / "row", "--config", folder / "recipe.yaml", "--folds", 2,
+        "--um-per-px", 0.19, "--agreement", 2, "--threads", 1, "--json",
+    )  # fmt: skip
+    assert set(found["table_1"]) == {"accuracy", "recall", "precision", "f1"}
+    assert len(found["folds"]) == 2
+    assert 0 <= found["table_1"]["accuracy"]["mean"] <= 100
+
+
+def test_a_whole_set_is_left_out(folder: Path) -> None:
+    found = call(
+        "evaluate", "morphology", folder / "one", folder / "two", "--leave-one-out", "--config", folder / "recipe.yaml",
+        "--epochs", 1, "--um-per-px", 0.19, "--threads", 1, "--json",
+    )  # fmt: skip
+    assert set(found["parts"]) == {"one", "two"}
+    assert found["parts"]["one"]["n"] == 40
+    with pytest.raises(InputError, match="two or more"):
+        call("evaluate", "morphology", folder / "one", folder / "two", "--json")
+
+
+def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--config nothing: no such file, nor one of .*hushem.*scian"):
+        call("train", "morphology", "-o", tmp_path, "--config", "nothing")
