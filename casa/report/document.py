@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from casa.report.figures import (
     time_weights,
     who_table,
 )
+from casa.report.grades import grades_of
 from casa.report.paths import Scale, choose_paths, field_plot, origin_plot
 from casa.report.picture import choose_picture, overlay
 from casa.report.provenance import (
@@ -253,7 +254,16 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "motility": motility,
         "concentration": concentration,
         "notes": quality_notes(
-            source, calibration, account, timing, summary, kinematics, n_tracks, loss_reasons(frames), separated
+            source,
+            calibration,
+            account,
+            timing,
+            summary,
+            kinematics,
+            n_tracks,
+            loss_reasons(frames),
+            separated,
+            _day(session.get("created_utc")),
         ),
         "summary_flags": list(summary.flags) if summary is not None else [],
         "who_rows": [(row, _strip(row)) for row in rows],
@@ -265,12 +275,13 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "n_seen": n_seen,
         "legend": legend_entries(shown),
         "histograms": histograms,
+        "grades": grades_of(recording),
         "columns": columns,
         "kinematics_rows": kinematics_by_grade(kinematics, columns),
         "suspect": suspect,
         "groups": [
             source_group(source, session, timing),
-            scale_group(calibration),
+            scale_group(calibration, _median_speeds(kinematics) if calibrated else None),
             model_group(session),
             method_group(session, summary, calibration),
             frames_group(account, recording.latency, recording.tracking),
@@ -278,6 +289,20 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         ],
         "settings": flat_settings(session.get("config") or {}),
     }
+
+
+def _day(created_utc: object) -> date | None:
+    """The day of a recording; None where it does not say."""
+    try:
+        return datetime.fromisoformat(str(created_utc)).date()
+    except ValueError:
+        return None
+
+
+def _median_speeds(kinematics: KinematicsTable) -> dict[str, float]:
+    """Medians over tracks, um/s, by symbol; those that no track has are left out."""
+    columns = {symbol: _finite(getattr(kinematics, f"{symbol.lower()}_um_s")) for symbol in ("VCL", "VAP", "VSL")}
+    return {symbol: float(np.median(values)) for symbol, values in columns.items() if values.size}
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

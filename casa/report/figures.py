@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -240,6 +241,7 @@ def quality_notes(
     n_tracks: int,
     reasons: tuple[str, ...],
     fields_separated: bool,
+    analysed_on: date | None = None,
 ) -> list[Note]:
     """What a reader must know before trusting the figures: cautions first."""
     notes: list[Note | None] = []
@@ -254,6 +256,8 @@ def quality_notes(
     else:
         if not calibration.verified:
             notes.append(texts.unverified_calibration(calibration.name))
+        if (last := calibration.valid_until) is not None and analysed_on is not None and analysed_on > last:
+            notes.append(texts.old_calibration(calibration.name, calibration.measured_on, last.isoformat()))
         if calibration.chamber_depth_um is None:
             notes.append(texts.no_depth())
     if timing.fps_hz is not None and timing.fps_hz < TRUSTED_FPS_HZ:

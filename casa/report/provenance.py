@@ -54,8 +54,8 @@ def source_group(source: SourceInfo, session: Mapping[str, Any], timing: Timing)
     )
 
 
-def scale_group(calibration: Calibration | None) -> Group:
-    """Calibration and chamber."""
+def scale_group(calibration: Calibration | None, speeds_um_s: Mapping[str, float] | None = None) -> Group:
+    """Calibration and chamber, and what the scale's uncertainty makes of the median speeds (name -> um/s)."""
     if calibration is None:
         items: tuple[Item, ...] = (Item("Calibration", "NONE: results are in pixels", "not given"),)
         return Group("Scale and chamber", items)
@@ -74,6 +74,16 @@ def scale_group(calibration: Calibration | None) -> Group:
             "entered" if factor != 1 else "",
         ),
     )
+    device = " · ".join(one for one in (calibration.microscope, calibration.objective, calibration.camera) if one)
+    if device:
+        items += (Item("Microscope", device),)
+    if (last := calibration.valid_until) is not None:
+        items += (Item("Measured on", f"{calibration.measured_on}, valid until {last.isoformat()}"),)
+    if calibration.used_by:
+        items += (Item("For use by", calibration.used_by),)
+    if u is not None and speeds_um_s:
+        said = ", ".join(f"{name} {v:.1f} ± {v * u / 100:.2g}" for name, v in speeds_um_s.items())
+        items += (Item("Median speeds", f"{said} µm/s (scale)", "uncertainty of the scale alone, about 95 %"),)
     return Group("Scale and chamber", items + ((Item("Note", calibration.note),) if calibration.note else ()))
 
 

@@ -111,12 +111,36 @@ def uncalibrated() -> Note:
     )
 
 
+def grades_words(network: str, trained_on: str) -> str:
+    """Where expert grades come from, and how far they can be trusted."""
+    words = (
+        f"Given by the network {network}, trained on {trained_on}: what a panel of experts would say of each sperm's "
+        "motion and form, from A (best) to E, as shares of the panel (Fujii et al. 2023). They are not the grades a to "
+        "d of the WHO."
+    )
+    if "simulat" in trained_on.lower():
+        words += (
+            " This network has learnt from simulated sperm and a simulated panel alone. No expert has judged a clip "
+            "for it: its grades show how the method works and say nothing of a sample."
+        )
+    return words
+
+
 def unverified_calibration(name: str) -> Note:
     """The scale was entered and never checked."""
     return Note(
         "Calibration not verified",
         f"The scale of “{name}” was entered or assumed and not checked against a stage micrometer on this "
         "microscope. Every speed and the concentration hang on it.",
+    )
+
+
+def old_calibration(name: str, measured_on: str, last: str) -> Note:
+    """The recording was analysed after the calibration had run out."""
+    return Note(
+        "Calibration out of date",
+        f"“{name}” was measured on {measured_on} and was valid until {last}. Lamps, cameras and stages change: "
+        "check it (casa calibrate check) before relying on speeds and concentration.",
     )
 
 
