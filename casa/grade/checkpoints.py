@@ -132,7 +132,7 @@ def load_published(network: Network, path: Path) -> KeyReport:
             state[target] = _resized(target, tensor, own[target], network, key, report)
             report.taken[key] = target
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    report.fresh = [key for key in missing if _is_head(key) or (source == "TimeSformer" and _is_branch(key))]
+    report.fresh = [key for key in missing if _is_head(key) or (source.endswith("TimeSformer") and _is_branch(key))]
     _fit(network, state, path, unknown=unknown, keep=own, missing=[key for key in missing if key not in report.fresh])
     return report
 

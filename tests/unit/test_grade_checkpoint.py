@@ -50,6 +50,9 @@ def test_the_authors_timesformer_is_told_from_the_official_one(path: Path):
     assert torch.equal(network.head.weight, head)
     assert set(report.left_out) == {"model.model.head.weight", "model.model.head.bias"}
     assert report.fresh == []
+    begun = load_published(build_network("rostfine", "T"), path)  # its encoder, for RoSTFine to begin with
+    assert set(begun.left_out) == {*report.left_out, "head.weight", "head.bias"}
+    assert {key.partition(".")[0] for key in begun.fresh} == {"spatial", "temporal", "heads"}
 
 
 def test_places_and_times_are_interpolated_and_said(path: Path):
