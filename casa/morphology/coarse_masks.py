@@ -5,13 +5,14 @@ All planes are float32 with the head positive and about 1, all masks uint8 of 0 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.types import BoolArray
+from casa.types import BoolArray, FloatArray
 
 Plane = NDArray[np.float32]
 Mask8 = NDArray[np.uint8]
@@ -31,32 +32,47 @@ def contrast(picture: Plane) -> Plane | None:
             return None
         plane = np.asarray(cv2.transform(darker, (colour / norm)[None]), np.float32)
     else:
-        plane = float(np.median(picture[border])) - picture
+        plane = middle_of(picture[border]) - picture
     if not np.isfinite(plane).all() or float(np.ptp(plane)) == 0:
         return None
     return plane - _slope(plane, border)
 
 
+@lru_cache(maxsize=64)
 def _border(shape: tuple[int, ...]) -> BoolArray:
+    """(h, w) which pixels are near the border; read-only."""
     width = max(2, min(shape[:2]) // 12)
     border = np.ones(shape[:2], bool)
     border[width:-width, width:-width] = False
+    border.setflags(write=False)
     return border
+
+
+@lru_cache(maxsize=64)
+def _terms(shape: tuple[int, int]) -> FloatArray:
+    """(n, 3) of a plane through the border's pixels; read-only."""
+    ys, xs = np.nonzero(_border(shape))
+    terms = np.column_stack([np.ones(len(xs)), xs / shape[1] - 0.5, ys / shape[0] - 0.5])
+    terms.setflags(write=False)
+    return terms
+
+
+def middle_of(values: NDArray[Any]) -> float:
+    """The median (the upper one of an even number), of an array that is not empty."""
+    half = values.size // 2
+    return float(np.partition(values.ravel(), half)[half])
 
 
 def _slope(plane: Plane, border: BoolArray) -> Plane:
     """The background as a plane through the border's pixels, what stands out of them (tails) left aside."""
     height, width = plane.shape
-    ys, xs = np.nonzero(border)
-    terms = np.column_stack([np.ones(len(xs)), xs / width - 0.5, ys / height - 0.5])
-    values = plane[border].astype(np.float64)
-    kept = np.ones(len(values), bool)
-    factors = np.zeros(3)
+    terms, values = _terms((height, width)), plane[border].astype(np.float64)
+    weights, factors = np.ones(len(values)), np.zeros(3)
     for _ in range(3):
-        some = terms[kept]
-        factors = np.linalg.solve(some.T @ some + 1e-6 * np.eye(3), some.T @ values[kept])
+        some = terms * weights[:, None]
+        factors = np.linalg.solve(some.T @ terms + 1e-6 * np.eye(3), some.T @ values)
         rest = np.abs(values - terms @ factors)
-        kept = rest <= 2.5 * np.median(rest) + 1e-6
+        weights = (rest <= 2.5 * middle_of(rest) + 1e-6).astype(np.float64)
     across = (factors[1] * (np.arange(width) / width - 0.5)).astype(np.float32)
     down = (factors[0] + factors[2] * (np.arange(height) / height - 0.5)).astype(np.float32)
     return across + down[:, None]
@@ -69,13 +85,13 @@ def denoised(plane: Plane, strength: float, template_px: int, search_px: int) ->
     border = _border(plane.shape)
     steps = np.diff(scaled.astype(np.int16), axis=1)[border[:, 1:]]
     # Half of all neighbours differ by less than 0.95 sd of the noise, whatever tail lies between some of them.
-    sd = float(np.median(np.abs(steps))) / 0.95
+    sd = middle_of(np.abs(steps)) / 0.95
     strength = float(np.clip(strength * sd, 2.0, 30.0))
     clean = cv2.fastNlMeansDenoising(scaled, None, strength, template_px, search_px)
     out = (clean.astype(np.float32) - np.float32(127.5)) * np.float32(0.01)
     values = out[border]
-    middle = float(np.median(values))
-    return out - middle, max(1.48 * float(np.median(np.abs(values - middle))), 0.004)
+    middle = middle_of(values)
+    return out - middle, max(1.48 * middle_of(np.abs(values - middle)), 0.004)
 
 
 def polarity(plane: Plane) -> tuple[Plane, bool]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from casa.kernels import kernel
 from casa.morphology.coarse_masks import Mask8, Plane, dilated, filled, grown
 from casa.types import FloatArray
 
@@ -25,33 +28,44 @@ def find_nucleus(plane: Plane, head: Mask8, tail_share: float) -> Mask8:
     return opened if opened.sum() > 0.12 * head.sum() else head
 
 
+@kernel
 def _darkest_of_three(counts: NDArray[np.int64]) -> int:
     """The least level of the darkest cluster: Lloyd's iteration on a histogram."""
-    levels = np.arange(len(counts), dtype=np.float64)
-    mass, moment = np.cumsum(counts, dtype=np.float64), np.cumsum(counts * levels)
-    used = np.flatnonzero(counts)
-    centres = np.array([used[0], (used[0] + used[-1]) / 2, used[-1]], np.float64)
-    cuts = np.zeros(2, np.int64)
+    first, last = 0, len(counts) - 1
+    while first < last and counts[first] == 0:
+        first += 1
+    while last > first and counts[last] == 0:
+        last -= 1
+    centres = np.array([first, (first + last) / 2.0, last])
+    cut = last
     for _ in range(30):
-        cuts = np.ceil((centres[:-1] + centres[1:]) / 2).astype(np.int64)  # first level of the next cluster
-        edges = np.concatenate([[-1], cuts - 1, [len(counts) - 1]])
-        low, high = edges[:-1], edges[1:]
-        weight = mass[high] - np.where(low < 0, 0.0, mass[low])
-        total = moment[high] - np.where(low < 0, 0.0, moment[low])
-        moved = np.where(weight > 0, total / np.maximum(weight, 1), centres)
-        if np.abs(moved - centres).max() < 0.05:
+        low, cut = int(np.ceil((centres[0] + centres[1]) / 2)), int(np.ceil((centres[1] + centres[2]) / 2))
+        total, moment = np.zeros(3), np.zeros(3)
+        for level in range(first, last + 1):
+            cluster = 0 if level < low else (1 if level < cut else 2)
+            total[cluster] += counts[level]
+            moment[cluster] += counts[level] * level
+        moved = 0.0
+        for cluster in range(3):
+            if total[cluster] > 0:
+                centre = moment[cluster] / total[cluster]
+                moved = max(moved, abs(centre - centres[cluster]))
+                centres[cluster] = centre
+        if moved < 0.05:
             break
-        centres = moved
-    return int(cuts[1])
+    return cut
 
 
 def moments_ellipse(mask: Mask8) -> tuple[FloatArray, FloatArray]:
     """The ellipse with the mask's second moments: half axes as vectors (2, 2), the long one first, and its centre."""
     m = cv2.moments(mask, binaryImage=True)
-    centre = np.array([m["m10"], m["m01"]]) / m["m00"]
-    spread = np.array([[m["mu20"], m["mu11"]], [m["mu11"], m["mu02"]]]) / m["m00"]
-    values, vectors = np.linalg.eigh(spread)
-    return (2 * np.sqrt(np.maximum(values, 1e-6)) * vectors).T[::-1], centre
+    area = m["m00"]
+    xx, xy, yy = m["mu20"] / area, m["mu11"] / area, m["mu02"] / area
+    angle = 0.5 * math.atan2(2 * xy, xx - yy)
+    spread, middle = math.hypot((xx - yy) / 2, xy), (xx + yy) / 2
+    cos, sin = math.cos(angle), math.sin(angle)
+    long, short = (2 * math.sqrt(max(value, 1e-6)) for value in (middle + spread, middle - spread))
+    return np.array([[long * cos, long * sin], [-short * sin, short * cos]]), np.array([m["m10"], m["m01"]]) / area
 
 
 #: Weights of what tells the head's front from its back: midpiece, nucleus, the thicker end.

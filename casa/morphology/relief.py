@@ -54,14 +54,13 @@ def relief_outline(plane: Plane) -> Outline | None:
     start = _blob(plane)
     if start is None:
         return None
-    found = []
-    for inverted, signed in enumerate((plane, -plane)):
-        mask, contrast = start, 0.0
-        for _ in range(2):  # once more about the head found, in place of about the blob
-            (long, short), centre = moments_ellipse(mask)
-            mask, contrast = _outline(signed, centre, long, short)
-        found.append(Outline(mask, contrast, signed, bool(inverted)))
-    return found[1] if found[1].contrast > _BRIGHT_BY * found[0].contrast else found[0]
+    (long, short), centre = moments_ellipse(start)
+    dark, bright = (_outline(signed, centre, long, short) for signed in (plane, -plane))
+    inverted = bright[1] > _BRIGHT_BY * dark[1]
+    signed = -plane if inverted else plane
+    (long, short), centre = moments_ellipse(bright[0] if inverted else dark[0])
+    mask, contrast = _outline(signed, centre, long, short)  # about the head found, in place of about the blob
+    return Outline(mask, contrast, signed, inverted)
 
 
 def _blob(plane: Plane) -> Mask8 | None:
