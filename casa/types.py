@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
@@ -369,6 +370,10 @@ class KinematicsTable(_Table):
         return cls(**columns)
 
 
+#: How long a calibration holds where it does not say.
+VALID_DAYS = 180
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """What turns pixels into micrometres and counts into a concentration.
@@ -403,6 +408,17 @@ class Calibration:
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"Calibration.{name}: expected a positive number, got {value}")
+
+    @property
+    def valid_until(self) -> date | None:
+        """The last day it may be used; None where it does not say when it was measured."""
+        if not self.measured_on:
+            return None
+        return date.fromisoformat(self.measured_on) + timedelta(days=self.valid_days or VALID_DAYS)
+
+    def scale_uncertainty(self, value_um: float) -> float | None:
+        """What the scale's uncertainty (about 95 %) makes of a length or speed in um; None where it is not known."""
+        return None if self.uncertainty_percent is None else abs(value_um) * self.uncertainty_percent / 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from casa.calibrate.profile import VALID_DAYS, Profile
+from casa.calibrate.profile import Profile
 from casa.calibrate.setup import SetupOptions, SetupResult
 from casa.calibrate.timing import TimingResult
 from casa.errors import InputError
-from casa.types import Calibration
+from casa.types import VALID_DAYS, Calibration
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,6 @@ from casa.types import Calibration, SourceInfo
 
 #: Tables of a profile, in the order of the setup.
 STEPS = ("timing", "focus", "scale", "stage", "field", "chamber")
-#: How long a calibration holds where its profile does not say.
-VALID_DAYS = 180
 _TEXT = ("name", "note", "microscope", "objective", "camera", "used_by")
 _WHOLE = ("width_px", "height_px", "binning", "valid_days")
 _REQUIRED = ("um_per_px_x", "um_per_px_y")
@@ -167,13 +165,6 @@ def check_fits(calibration: Calibration, source: SourceInfo, binning: int | None
         )
 
 
-def valid_until(calibration: Calibration) -> date | None:
-    """The last day a calibration may be used; None where it does not say when it was measured."""
-    if not calibration.measured_on:
-        return None
-    return date.fromisoformat(calibration.measured_on) + timedelta(days=calibration.valid_days or VALID_DAYS)
-
-
 def cautions(calibration: Calibration, today: date, user: str = "") -> list[str]:
     """What speaks against using a calibration today, a line each: not verified, too old, made for others."""
     said = []
@@ -182,7 +173,7 @@ def cautions(calibration: Calibration, today: date, user: str = "") -> list[str]
             f"calibration {calibration.name!r} was never checked on this microscope: "
             "run casa calibrate, or do not rely on its speeds"
         )
-    last = valid_until(calibration)
+    last = calibration.valid_until
     if last is not None and today > last:
         said.append(
             f"calibration {calibration.name!r} of {calibration.measured_on} was valid until {last.isoformat()}: "
@@ -192,9 +183,3 @@ def cautions(calibration: Calibration, today: date, user: str = "") -> list[str]
     if user and users and user not in users:
         said.append(f"calibration {calibration.name!r} is for {', '.join(users)}, and this is {user}")
     return said
-
-
-def with_scale_uncertainty(value_um: float, calibration: Calibration) -> float | None:
-    """What the scale's uncertainty (about 95 %) makes of a length or a speed in um; None where it is not known."""
-    u = calibration.uncertainty_percent
-    return None if u is None else abs(value_um) * u / 100

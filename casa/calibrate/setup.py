@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as column
 from datetime import date
@@ -19,6 +18,8 @@ from casa.calibrate.stage import StageResult, measure_drift, measure_stage
 from casa.calibrate.timing import TimingResult, measure_timing
 from casa.errors import CasaError, InputError
 
+#: The steps, in their order.
+STEPS = ("timing", "stage", "scale", "field", "chamber")
 #: Places of the micrometer that are measured, with a stage; and the scales of stage and micrometer differ by less.
 _PLACES, _STAGE_SCALE_PERCENT = 3, 1.0
 _FIELD_FRAMES, _DARK_FRAMES, _AVERAGED = 24, 8, 4
@@ -80,19 +81,31 @@ def run_setup(
     InputError, CasaError : a step failed; the message begins with its name.
     """
     result = SetupResult(measured_on=today.isoformat())
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("timing", lambda: _timing(instrument, options, result, on_progress)),
-        ("stage", lambda: _stage(instrument, options, result, on_progress)),
-        ("scale", lambda: _scale(instrument, options, result, on_progress)),
-        ("field", lambda: _field(instrument, result, on_progress)),
-        ("chamber", lambda: _chamber(instrument, options, result, on_progress)),
-    ]
-    for name, step in steps:
+    for step in STEPS:
         try:
-            step()
+            run_step(step, instrument, options, result, on_progress)
         except CasaError as error:
-            raise type(error)(f"{name}: {error}") from error
+            raise type(error)(f"{step}: {error}") from error
     return result
+
+
+def run_step(
+    step: str, instrument: Instrument, options: SetupOptions, result: SetupResult, on_progress: OnProgress
+) -> None:
+    """One step of a setup (of ``STEPS``), into ``result``. InputError, CasaError: it failed."""
+    match step:
+        case "timing":
+            _timing(instrument, options, result, on_progress)
+        case "stage":
+            _stage(instrument, options, result, on_progress)
+        case "scale":
+            _scale(instrument, options, result, on_progress)
+        case "field":
+            _field(instrument, result, on_progress)
+        case "chamber":
+            _chamber(instrument, options, result, on_progress)
+        case _:
+            raise InputError(f"{step}: no step of a setup; there are {', '.join(STEPS)}")
 
 
 def _timing(instrument: Instrument, options: SetupOptions, result: SetupResult, on_progress: OnProgress) -> None:
@@ -207,7 +220,8 @@ def _chamber(instrument: Instrument, options: SetupOptions, result: SetupResult,
         return
     if options.chamber_depth_um is None:
         raise InputError("beads need the chamber's depth: give --chamber-depth-um")
-    assert result.um_per_px is not None
+    if result.um_per_px is None:
+        raise InputError("beads need the scale: measure that first")
     instrument.load_slide("beads")
     _focus(instrument, options, "chamber", on_progress)
     pictures = fields_of(instrument, options.bead_fields, result.um_per_px, on_progress)

@@ -55,7 +55,7 @@ def live(
 ) -> None:
     """Analyse a camera as it runs; Ctrl-C ends the session in order."""
     from casa.bus.address import Endpoint
-    from casa.calibrate.profile import load_profile
+    from casa.cli.calibrate_use import profile_in_use
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.cli.replay import result_json
@@ -90,7 +90,7 @@ def live(
     if page is not None:
         refuse_existing(page, force)
     where = Endpoint.parse(endpoint)
-    profile = load_profile(calibration) if calibration else None
+    profile = profile_in_use(calibration)
 
     from casa.engine.live import LiveOptions
     from casa.engine.live import live as run

@@ -99,13 +99,13 @@ def run_replay(
     uri: str, output: Path, settings: Any, calibration_name: str | None, *, force: bool, command: str
 ) -> SessionResult:
     """Open the source, replay it with a progress bar, stop in order on Ctrl-C."""
-    from casa.calibrate.profile import load_profile
+    from casa.cli.calibrate_use import profile_in_use
     from casa.cli.output import stop_on_interrupt
     from casa.engine import replay
     from casa.progress import progress
     from casa.sources import open_source
 
-    calibration = load_profile(calibration_name) if calibration_name else None
+    calibration = profile_in_use(calibration_name)
     with open_source(uri, settings.source) as source, stop_on_interrupt() as stop:
         total = source.info.n_frames
         with progress(f"analysing {Path(uri).name}", total) as bar:
@@ -116,6 +116,8 @@ def run_replay(
 
 def result_json(result: SessionResult) -> dict[str, Any]:
     """What ``--json`` prints; null where it cannot be known."""
+    from casa.cli.calibrate_use import calibrated_json
+
     account, summary = result.account, result.summary
     return {
         "status": result.status,
@@ -136,12 +138,15 @@ def result_json(result: SessionResult) -> dict[str, Any]:
         "motility_percent": summary.motility_percent,
         "flags": list(summary.flags),
         "grades": result.grading,
+        **calibrated_json(result.recording),
         "recording": None if result.recording is None else str(result.recording),
     }
 
 
 def print_summary(result: SessionResult, report: Path | None) -> None:
     """The result for people, in a few lines."""
+    from casa.cli.calibrate_use import calibrated_json, speeds_line
+
     account, summary = result.account, result.summary
     lost = ", ".join(
         f"{count} {name}"
@@ -159,6 +164,8 @@ def print_summary(result: SessionResult, report: Path | None) -> None:
         print(f"motility: progressive {percent['pr']:.0f} % ({grades})")
     else:
         print("motility: not graded (no calibration: speeds are in px/s; give --calibration)")
+    if (speeds := speeds_line(calibrated_json(result.recording))) is not None:
+        print(speeds)
     if summary.concentration_m_per_ml is not None:
         print(f"concentration: {summary.concentration_m_per_ml:.1f} M/mL")
     else:

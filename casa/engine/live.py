@@ -125,7 +125,7 @@ def live(
     CasaError : a stage or the source failed, or the recorder did not complete the recording.
     """
     if calibration is not None:
-        check_fits(calibration, source.info)
+        check_fits(calibration, source.info, config.camera.binning)
     if options.output is not None:
         first = options.output
         if config.live.segment_s is not None:
@@ -172,7 +172,7 @@ class LiveSession:
             config.bus.trail_s, info.fps_hz, um_per_px, kinematics.min_duration_s, kinematics.immotile_vap_um_s
         )
         self._detect = DetectStage(config.detect, look_ahead=0, frame_size_px=(info.width_px, info.height_px))
-        self._track = TrackStage(config.track, (info.width_px, info.height_px))
+        self._track = TrackStage(config.track, (info.width_px, info.height_px), config.source.every_nth)
         self.kinematics = KinematicsStage(kinematics, calibration, (info.width_px, info.height_px))
         self.children = Children(self.note)
         self.grading: LiveGrading | None = None
@@ -221,7 +221,7 @@ class LiveSession:
             Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
             Node("detect", detect, ("source",), "vision", (Frame,), tolerant=True),
             Node("publish_detections", PublishDetections(self.bus), ("detect",), "publish", (Detections,)),
-            Node("track", self._track, ("detect",), "vision", (Detections,)),
+            Node("track", self._track, ("detect",), "vision", (Detections,), tolerant=True),
             Node("kinematics", self.kinematics, ("track",), "vision", (Tracks,)),
             *([] if self.grading is None else self.grading.nodes(self.frames, self.calibration, self.source.info)),
             Node(

@@ -182,8 +182,8 @@ def frames_group(
         )
     ]
     corrected = [f"{tracking[name]:,} {text}" for name, text in _CORRECTIONS.items() if tracking and tracking.get(name)]
-    if tracking:
-        items.append(Item("Left out or corrected in tracking", ", ".join(corrected) or "nothing", "counted"))
+    said = texts.NOT_KNOWN if tracking is None else ", ".join(corrected) or "nothing"
+    items.append(Item("Left out or corrected in tracking", said, "" if tracking is None else "counted"))
     if latency and latency.get("p50") is not None:
         p99 = latency.get("p99")
         tail = f", 99 % within {p99:.1f} ms" if p99 is not None else ""
