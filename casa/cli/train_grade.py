@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from casa.grade.data import ClipDataset
-    from casa.grade.train import GradeTrainConfig
+    from casa.grade.train import EpochLog, GradeTrainConfig
 
 
 def train_grade(
@@ -53,10 +53,12 @@ def train_grade(
     dataset = graded_clips(folder, settings, output.parent)
     n_folds = len(settings.only_folds) if settings.only_folds is not None else max(1, settings.folds)
     with progress("training", n_folds * settings.epochs) as bar:
-        results = run_folds(
-            settings, dataset, seed, output,
-            lambda number, log: bar.advance(1, f"fold {number}, epoch {log.epoch + 1}, loss {log.loss:.4f}"),
-        )  # fmt: skip
+
+        def after_epoch(number: int, log: EpochLog) -> None:
+            bar.advance(1, f"fold {number}, epoch {log.epoch + 1}, loss {log.loss:.4f}")
+            log_epoch(output / "training.csv", number, log)
+
+        results = run_folds(settings, dataset, seed, output, after_epoch)
     judged = judge_folds(results, dataset)
     weights = publish(settings, dataset, seed, output, _command(path, folder, seed, epochs, fold, start), judged)
     outcome = {"weights": str(weights), "simulated": dataset.simulated, "data": dataset.name, "scores": judged}
@@ -67,6 +69,15 @@ def train_grade(
     typer.echo(f"{weights}: trained on {dataset.name}")
     for line in (score_line(f"fold {item['fold']}", item) for item in (judged or {}).get("folds", [])):
         typer.echo(line)
+
+
+def log_epoch(path: Path, fold: int, log: EpochLog) -> None:
+    """Add a line on an epoch to the table of a training."""
+    if not path.exists():
+        path.write_text("fold,epoch,loss,distance,diversity,aside_mse\n", encoding="utf-8")
+    aside = "" if log.aside_mse is None else f"{log.aside_mse:.6f}"
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(f"{fold},{log.epoch},{log.loss:.6f},{log.distance:.6f},{log.diversity:.6f},{aside}\n")
 
 
 def graded_clips(folder: Path | None, settings: GradeTrainConfig, beside: Path) -> ClipDataset:

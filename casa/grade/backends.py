@@ -73,7 +73,8 @@ class TorchGrades:
         if not hasattr(self._net, "space_attention"):
             return None
         with torch.inference_mode(), _told(self.device):
-            return rollout(self._net.space_attention(self._clips(gray)).float()).cpu().numpy()  # type: ignore[operator]
+            maps = self._net.space_attention(self._clips(gray)).float()  # type: ignore[operator]
+            return rollout(maps, getattr(self._net.config, "margin", 0)).cpu().numpy()
 
     def _clips(self, gray: NDArray[np.float32]) -> Any:
         import torch

@@ -98,6 +98,11 @@ def _check(name: str, config: Config) -> None:
         return
     if config.size_px % config.patch_px:
         raise InputError(f"{name}: size_px {config.size_px} is no multiple of patch_px {config.patch_px}")
+    if isinstance(config, TimeSformerConfig) and config.crop_px:
+        around = config.size_px - config.crop_px
+        if config.crop_px < 0 or around < 0 or around % (2 * config.patch_px):
+            raise InputError(f"{name}: crop_px {config.crop_px}: expected size_px {config.size_px} less an even number "
+                             f"of patches of {config.patch_px} px, or 0")  # fmt: skip
     for heads in {"heads", "branch_heads"} & {f.name for f in fields(config)}:
         if config.width % getattr(config, heads):
             raise InputError(f"{name}: width {config.width} is no multiple of {heads} {getattr(config, heads)}")

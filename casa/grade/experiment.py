@@ -26,7 +26,7 @@ from casa.grade.checkpoints import load_network, load_published, save_network
 from casa.grade.folds import Fold, grouped_folds, inner_split
 from casa.grade.prepare import gray_pictures
 from casa.grade.scores import bootstrap_intervals, scores, share_of_way
-from casa.grade.train import EpochLog, GradeTrainConfig, Samples, predict, train_network
+from casa.grade.train import EpochLog, GradeTrainConfig, Samples, as_input, predict, train_network
 from casa.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ PREDICTION_COLUMNS = ("clip", *(f"found_{g}" for g in EXPERT_GRADES), *(f"true_{
 @dataclass(frozen=True, slots=True)
 class FoldResult:
     """What a fold's network said of clips it had not seen. ids (n,); found, true (n, 5); prior (5,): the mean
-    distribution of the clips trained on; cpu_s that training took (0 where it was done before).
+    distribution of the clips trained on; cpu_s that training took, since it was last gone on with.
     """
 
     number: int
@@ -65,13 +65,13 @@ def run_folds(
     """
     _claim(folder, config, dataset, seed)
     network = new_network(config, seed)
-    samples = samples_of(dataset, network)
+    samples = samples_of(dataset, network, config.augment.shift_px)
     results = []
     for fold in chosen_folds(config, dataset, seed):
         weights, table = folder / f"fold{fold.number}.pt", folder / f"fold{fold.number}.csv"
         base_rate = dataset.distribution[fold.train].mean(axis=0)
         if weights.exists() and table.exists():
-            results.append(read_predictions(table, fold.number, base_rate))
+            results.append(read_predictions(table, fold.number, base_rate, load_network(weights)[1]["cpu_s"]))
             continue
         state = folder / f"fold{fold.number}.state.pt"
         learned, aside = fold.train, None
@@ -89,7 +89,7 @@ def run_folds(
         found = predict(network, samples.pictures[fold.test]) if len(fold.test) else np.empty((0, len(EXPERT_GRADES)))
         ids = tuple(str(dataset.ids[k]) for k in fold.test)
         result = FoldResult(fold.number, ids, found, dataset.distribution[fold.test], base_rate, cpu_s)
-        save_network(network, weights, about(config, dataset, seed, fold))
+        save_network(network, weights, about(config, dataset, seed, fold) | {"cpu_s": cpu_s})
         write_predictions(table, result)
         state.unlink(missing_ok=True)
         results.append(result)
@@ -152,23 +152,27 @@ def whiten_patches(network: Any, pictures: torch.Tensor, n_clips: int = 200) -> 
     if not hasattr(encoder, "patch_embed"):
         raise InputError(f"whiten: {network.name} has no patch embedding to begin with; set it to false")
     projection, size = encoder.patch_embed.proj, network.config.patch_px  # type: ignore[union-attr]
-    chosen = pictures[torch.linspace(0, len(pictures) - 1, min(n_clips, len(pictures))).long(), ::2].float()
-    patches = torch.nn.functional.unfold(chosen.flatten(0, 1)[:, None], size, stride=size).transpose(1, 2)
-    patches = patches.reshape(-1, size * size)
+    chosen = pictures[torch.linspace(0, len(pictures) - 1, min(n_clips, len(pictures))).long()].float()
+    seen = encoder.seen(as_input(chosen))[:, :, ::2].transpose(1, 2).flatten(0, 1)  # type: ignore[union-attr, operator]
+    patches = torch.nn.functional.unfold(seen, size, stride=size).transpose(1, 2).reshape(-1, 3 * size * size)
     values, vectors = torch.linalg.eigh(torch.cov(patches.T))
     wanted = min(len(projection.weight), len(values))
-    filters = (vectors[:, -wanted:] / values[-wanted:].clamp_min(1e-6).sqrt()).flip(1).T  # (wanted, size * size)
+    filters = (vectors[:, -wanted:] / values[-wanted:].clamp_min(1e-6).sqrt()).flip(1).T  # (wanted, 3 * size * size)
     with torch.no_grad():
-        projection.weight[:wanted] = filters.view(wanted, 1, size, size).expand(-1, 3, -1, -1) / 3
+        projection.weight[:wanted] = filters.view(wanted, 3, size, size)
         projection.bias[:wanted] = -filters @ patches.mean(dim=0)
 
 
-def samples_of(dataset: ClipDataset, network: Any, block: int = 64) -> Samples:
-    """All clips as ``network`` takes them."""
+def samples_of(dataset: ClipDataset, network: Any, shift_px: int = 0, block: int = 64) -> Samples:
+    """All clips as ``network`` takes them; of one that looks at the middle, that and ``shift_px`` around it."""
     frames, size_px = network.config.frames, network.config.size_px
-    pictures = torch.empty((len(dataset), frames, size_px, size_px), dtype=torch.float16)
+    kept_px = min(size_px, getattr(network.config, "seen_px", size_px) + 2 * shift_px)
+    first = (size_px - kept_px) // 2
+    kept = slice(first, first + kept_px)
+    pictures = torch.empty((len(dataset), frames, kept_px, kept_px), dtype=torch.float16)
     for k in range(0, len(dataset), block):
-        pictures[k : k + block] = torch.from_numpy(gray_pictures(dataset.images[k : k + block], frames, size_px))
+        prepared = gray_pictures(dataset.images[k : k + block], frames, size_px)
+        pictures[k : k + block] = torch.from_numpy(prepared[..., kept, kept])
     return Samples(pictures, torch.from_numpy(dataset.distribution).float(), _facts(dataset))
 
 
@@ -246,13 +250,13 @@ def write_predictions(path: Path, result: FoldResult) -> None:
         raise CasaError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def read_predictions(path: Path, number: int, base_rate: FloatArray) -> FoldResult:
+def read_predictions(path: Path, number: int, base_rate: FloatArray, cpu_s: float = 0.0) -> FoldResult:
     """What ``write_predictions`` wrote."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.reader(stream))[1:]
     values = np.array([[float(cell) for cell in row[1:]] for row in rows]).reshape(len(rows), 2 * len(EXPERT_GRADES))
     found, true = np.split(values, 2, axis=1)
-    return FoldResult(number, tuple(row[0] for row in rows), found, true, base_rate)
+    return FoldResult(number, tuple(row[0] for row in rows), found, true, base_rate, cpu_s)
 
 
 def _claim(folder: Path, config: GradeTrainConfig, dataset: ClipDataset, seed: int) -> None:

@@ -29,11 +29,12 @@ class _Exported(nn.Module):
         super().__init__()
         self.network = network
         self.maps = hasattr(network, "space_attention")
+        self.margin = getattr(network.config, "margin", 0)
 
     def forward(self, gray: Tensor) -> tuple[Tensor, ...]:
         clips = gray[:, None].expand(-1, 3, -1, -1, -1)
         parts = torch.stack([part.softmax(-1) for part in self.network(clips).parts], dim=1)
-        return (parts, rollout(self.network.space_attention(clips))) if self.maps else (parts,)  # type: ignore[operator]
+        return (parts, rollout(self.network.space_attention(clips), self.margin)) if self.maps else (parts,)  # type: ignore[operator]
 
 
 def part_names(network: Network) -> list[str]:

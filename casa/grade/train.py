@@ -27,6 +27,7 @@ from casa.config import Fraction, NonNegative, Positive, Section
 from casa.errors import CasaError, InputError
 from casa.grade.augment import AugmentConfig, augment
 from casa.grade.losses import diversity_loss, grade_loss
+from casa.grade.prediction import N_GRADES
 from casa.types import FloatArray, IntArray
 
 
@@ -51,6 +52,9 @@ class GradeTrainConfig(Section):
     alpha: NonNegative = Field(default=1.0, description="weight of the diversity loss (Eq. 19)")
     facts_weight: NonNegative = Field(
         default=0.0, description="weight of an auxiliary loss: what a simulator knows of a clip, read off the features"
+    )
+    standardise: bool = Field(
+        default=False, description="features reach the heads with mean 0 and sd 1; folded into the heads at the end"
     )
     whiten: bool = Field(default=False, description="patch embedding begins as whitened principal components")
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -153,6 +157,7 @@ class _Training:
         self.network = network.to(self.device).train()
         self.average = copy.deepcopy(network).eval().requires_grad_(False) if config.average else None
         self.readout = self._new_readout() if config.facts_weight else None
+        self.heads = standardised_heads(network) if config.standardise else []
         self.optimiser = _optimiser(network, config, self.readout)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
         batches = math.ceil(len(samples) / config.batch)
@@ -180,9 +185,16 @@ class _Training:
             if state_path is not None:
                 self._save(state_path)
             after_epoch(log)
-        kept = self.average or self.network
+        kept = self._finished()
         if self.best is not None:
             kept.load_state_dict(self.best[1])
+        return kept
+
+    def _finished(self) -> Any:
+        """The network as it would be kept now: a copy, of the average if there is one, in eval mode."""
+        kept = copy.deepcopy(self.average or self.network)
+        if self.heads:
+            fold_standardisation(kept, self.samples.pictures)
         return kept.eval()
 
     def _one_epoch(self) -> EpochLog:
@@ -215,7 +227,8 @@ class _Training:
         diversity = diversity_loss([feature.float() for feature in prediction.features])
         loss = distance + config.alpha * diversity
         if self.readout is not None and self.samples.facts is not None:
-            read = self.readout(torch.cat([feature.float() for feature in prediction.features], dim=-1))
+            features = torch.cat([feature.float() for feature in prediction.features], dim=-1)
+            read = self.readout(_standardised(features) if self.heads else features)
             loss = loss + config.facts_weight * (read - self.samples.facts[rows].to(self.device)).square().mean()
         self.scaler.scale(loss * weight).backward()
         return np.array([loss.item(), distance.item(), diversity.item()])
@@ -235,10 +248,10 @@ class _Training:
         """MSE of the clips put aside; keeps the weights if it is the least so far."""
         if self.aside is None:
             return None
-        judged = self.average or self.network
+        judged = self._finished()
         mse = float(((predict(judged, self.aside.pictures) - self.aside.true.numpy()) ** 2).mean())
         if self.best is None or mse < self.best[0]:
-            self.best = (mse, copy.deepcopy(judged.state_dict()))
+            self.best = (mse, judged.state_dict())
         return mse
 
     def _autocast(self) -> Any:
@@ -287,6 +300,48 @@ class _Training:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.best = tuple(state["best"]) if state["best"] is not None else None
+
+
+def standardised_heads(network: Any) -> list[torch.nn.Linear]:
+    """Let the features reach the network's last layers with mean 0 and sd 1 over the batch, while it is trained.
+
+    What tells clips apart is a small part of a young transformer's features, and gradients to it are as small: without
+    this a training from scratch stays at the prior for a thousand steps. ``fold_standardisation`` makes the network the
+    paper's again.
+    """
+    heads = _heads(network)
+    for head in heads:
+        head.register_forward_pre_hook(lambda module, given: (_standardised(given[0]),) if module.training else None)
+    return heads
+
+
+def _heads(network: Any) -> list[torch.nn.Linear]:
+    return [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m.out_features == N_GRADES]
+
+
+def _standardised(features: Tensor) -> Tensor:
+    return (features - features.mean(0)) * (features.var(0, correction=0) + _VARIANCE_FLOOR).rsqrt()
+
+
+_VARIANCE_FLOOR = 1e-6
+
+
+def fold_standardisation(network: Any, pictures: Tensor, n_clips: int = 1000) -> None:
+    """Take the standardisation of a network's heads into their weights, with mean and sd over ``pictures``."""
+    heads, given = _heads(network), {}
+    for head in heads:
+        head._forward_pre_hooks.clear()
+        head.register_forward_pre_hook(
+            lambda module, features: given.setdefault(module, []).append(features[0].double().cpu())
+        )
+    predict(network, pictures[torch.linspace(0, len(pictures) - 1, min(n_clips, len(pictures))).long()])
+    for head in heads:
+        head._forward_pre_hooks.clear()
+        features = torch.cat(given[head]).to(head.weight.device)
+        with torch.no_grad():
+            weight = head.weight.double() * (features.var(0, correction=0) + _VARIANCE_FLOOR).rsqrt()
+            head.bias.copy_(head.bias.double() - weight @ features.mean(0))
+            head.weight.copy_(weight)
 
 
 def as_input(pictures: Tensor) -> Tensor:
