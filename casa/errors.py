@@ -14,3 +14,7 @@ class InputError(CasaError):
     """The call or its input was wrong; doing it again unchanged cannot help (exit code 2)."""
 
     exit_code = 2
+
+
+class FrameError(InputError):
+    """One frame cannot be used, the next ones may be: a session counts it as failed and goes on."""

@@ -180,7 +180,7 @@ def replay(
     frame_size_px = source.info.width_px, source.info.height_px
     kinematics = KinematicsStage(config.kinematics, calibration, frame_size_px)
     detect = DetectStage(config.detect, frame_size_px=frame_size_px)
-    track = TrackStage(config.track, frame_size_px)
+    track = TrackStage(config.track, frame_size_px, config.source.every_nth)
     grade = GradeStage(config) if config.grade.enabled else None
     frames = FramesUnderWay()
 
@@ -198,7 +198,7 @@ def replay(
     nodes = [
         Node("picture", PictureStage(config.record.thumbnail_every_s), ("source",), "source", (Frame,)),
         Node("detect", detect, ("source",), "detect", (Frame,), tolerant=True),
-        Node("track", track, ("detect",), "track", (Detections,)),
+        Node("track", track, ("detect",), "track", (Detections,), tolerant=True),
         Node("kinematics", kinematics, ("track",), "track", (Tracks,)),
     ]
     if grade is not None:  # before the recorder: with what that takes a frame ends, and is not under way any more

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from casa.errors import CasaError
+from casa.errors import CasaError, FrameError
 from casa.graph.edge import Cancelled, Edge, Inbox
 from casa.graph.latency import LatencyHistogram
 from casa.graph.ledger import Ledger
@@ -103,6 +103,8 @@ class _Graph:
         try:
             outputs = list(node.stage.process(item))
             node.failures_in_a_row = 0
+        except FrameError as error:
+            self._failed(node, item, error)
         except CasaError:
             raise
         except Exception as error:
@@ -125,8 +127,11 @@ class _Graph:
             deliver(node, output)
 
     def _failed(self, node: Node, item: Any, error: Exception) -> None:
-        reason = f"{node.name}: {type(error).__name__}: {' '.join(str(error).split())}"
+        kind = "" if isinstance(error, CasaError) else f"{type(error).__name__}: "
+        reason = f"{node.name}: {kind}{' '.join(str(error).split())}"
         key = frame_key(item)
+        if isinstance(error, CasaError) and not node.tolerant:
+            raise error
         if not node.tolerant or key is None:
             raise CasaError(f"{reason} (frame {key[0] if key else 'unknown'})") from error
         node.failures_in_a_row += 1

@@ -19,10 +19,13 @@ class TrackStage:
     ----------
     config : of the tracker.
     frame_size_px : (width, height) of the pictures, so that tracks end where they leave the field; None: unknown.
+    every_nth : only every n-th frame is given.
     """
 
-    def __init__(self, config: TrackConfig | None = None, frame_size_px: tuple[int, int] | None = None) -> None:
-        self._make = lambda: Tracker(config, frame_size_px)
+    def __init__(
+        self, config: TrackConfig | None = None, frame_size_px: tuple[int, int] | None = None, every_nth: int = 1
+    ) -> None:
+        self._make = lambda: Tracker(config, frame_size_px, every_nth)
         self._tracker = self._make()
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from casa.config import TrackConfig
-from casa.errors import InputError
+from casa.errors import FrameError
 from casa.kernels import kernel
 from casa.track.associate import assign
 from casa.track.cost import pair_costs, usable_detections
@@ -187,10 +187,14 @@ class Tracker:
     config : see `TrackConfig`; the defaults come from the ablation in docs/tracker.md.
     frame_size_px : (width, height) of the pictures. With it, a track whose predicted centre has left the field is not
         put out and ends, and detections outside the field are counted and left out.
+    every_nth : only every n-th frame is given; those between are not counted as missing.
     """
 
-    def __init__(self, config: TrackConfig | None = None, frame_size_px: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, config: TrackConfig | None = None, frame_size_px: tuple[int, int] | None = None, every_nth: int = 1
+    ) -> None:
         self.config = config = config or TrackConfig()
+        self._every_nth = every_nth
         self.counters = TrackerCounters()
         redraw_s = config.mode_redraw_s if config.mode_redraws_s is None else config.mode_redraws_s
         self._bank = ImmBank(motion_models(config), mode_weights(config), redraw_s)
@@ -214,7 +218,7 @@ class Tracker:
 
         Raises
         ------
-        InputError : the frame's time is not later than the last one's. The tracker is as before, so that the
+        FrameError : the frame's time is not later than the last one's. The tracker is as before, so that the
             next good frame is tracked over the true time step.
         """
         step_s = self._step_s(d)
@@ -246,13 +250,13 @@ class Tracker:
             return 0.0
         if d.t_ns <= self._t_ns:
             self.counters.refused_frames += 1
-            raise InputError(
+            raise FrameError(
                 f"frame {d.frame}: its time {d.t_ns / 1e9:.6f} s is not later than the last frame's "
                 f"{self._t_ns / 1e9:.6f} s and speeds would be wrong: repair the timestamps, or give a frame rate"
             )
         if (d.frame, d.field) <= self._last:
             self.counters.misnumbered_frames += 1
-        self.counters.missing_frames += max(d.frame - self._last[0] - 1, 0)
+        self.counters.missing_frames += max((d.frame - self._last[0]) // self._every_nth - 1, 0)
         return (d.t_ns - self._t_ns) / 1e9
 
     def _usable(self, d: Detections) -> _Usable:

@@ -12,6 +12,7 @@ import pytest
 from casa.errors import CasaError
 from casa.graph.ledger import FrameEnd, Ledger
 from casa.graph.runner import MAX_FAILURES_IN_A_ROW, EdgePolicy, Node, SerialRunner, ThreadedRunner
+from casa.track.stage import TrackStage
 from casa.types import Detections, Frame, FrameStatus, MissingFrame
 
 IMAGE = np.zeros((4, 4), np.uint8)
@@ -115,6 +116,32 @@ def test_failing_on_frame_after_frame_ends_the_session(runner_class):
         runner_class(graph(detect, collect), ledger).run(frames(100))
     assert ledger.account().failed == MAX_FAILURES_IN_A_ROW
     assert collect.closed
+
+
+def tracked(t_ns: list[int], runner_class, ends: list[FrameEnd]) -> None:
+    nodes = [
+        Node("detect", Lagging(), ("source",), "vision", (Frame,), tolerant=True),
+        Node("track", TrackStage(), ("detect",), "vision", (Detections,), tolerant=True, completes=True),
+    ]
+    ledger = Ledger(ends.append)
+    runner_class(nodes, ledger).run(Frame(i, t, IMAGE) for i, t in enumerate(t_ns))
+    assert ledger.account().balanced
+
+
+def test_a_frame_whose_time_does_not_advance_is_failed_and_the_session_goes_on(runner_class):
+    ends: list[FrameEnd] = []
+    tracked([0, 20, 20, 10, 40, 60], runner_class, ends)
+    failed = [end for end in ends if end.status is FrameStatus.FAILED]
+    assert [end.index for end in failed] == [2, 3]
+    assert failed[0].reason.startswith("track: frame 2: its time")
+    assert sum(end.status is FrameStatus.PROCESSED for end in ends) == 4
+
+
+def test_a_clock_that_stands_still_ends_the_session(runner_class):
+    ends: list[FrameEnd] = []
+    with pytest.raises(CasaError, match="10 frames in a row failed"):
+        tracked([0, 20, *[20] * 30], runner_class, ends)
+    assert sum(end.status is FrameStatus.FAILED for end in ends) == MAX_FAILURES_IN_A_ROW
 
 
 def test_an_error_behind_the_tolerant_stage_reaches_the_caller_and_closes_all(runner_class):

@@ -258,6 +258,13 @@ def test_gaps_in_frame_numbers_are_counted_and_time_decides():
     np.testing.assert_allclose(out.velocity_px_s, [[100, 0]], atol=5.0)
 
 
+def test_frames_that_are_skipped_on_purpose_are_not_missing():
+    tracker = Tracker(every_nth=3)
+    for number in (0, 3, 6, 12, 15):  # 9 was lost
+        tracker.update(detections(number, number / 50, [100, 100]))
+    assert tracker.counters.missing_frames == 1
+
+
 def test_frame_numbers_that_repeat_while_time_goes_on_are_counted():
     tracker = Tracker()
     for k in range(10):
