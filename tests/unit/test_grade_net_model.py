@@ -134,7 +134,8 @@ def test_attention_is_a_map_of_patches_for_each_frame_seen(graders: dict[str, Gr
 
 
 def test_the_picture_of_attention_is_bright_where_the_map_is():
-    maps = np.zeros((8, 8, 8), np.float32)
+    maps = np.full((8, 8, 8), 0.6, np.float32)
+    maps[:, :, 0] = 0  # not looked at
     maps[:, 2, 5] = 1
     drawn = draw_attention(clip(), maps)
     assert drawn.shape == (300, 8 * 150, 3)
@@ -144,6 +145,7 @@ def test_the_picture_of_attention_is_bright_where_the_map_is():
     assert 2 * 150 / 8 <= y <= 3 * 150 / 8
     assert 5 * 150 / 8 <= x <= 6 * 150 / 8
     assert np.array_equal(plain[..., 0], clip().images[0])
+    assert changed[100:].max() == 0  # what was looked at no more than the rest is left as it is
 
 
 def test_what_a_network_sees_is_spread_over_the_clip():
