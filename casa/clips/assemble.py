@@ -30,6 +30,8 @@ _GOLDEN = 0.6180339887498949
 _CLIPS_A_FRAME = 3
 #: A template that has not found its head so often in a row, where nothing else was near, is taken anew.
 _GIVE_UP_AFTER = 4
+#: A track that has not been seen for so long is forgotten, should nobody ever say that it has ended.
+_FORGET_NS = 10**10
 
 
 class _Place(NamedTuple):
@@ -112,14 +114,14 @@ class _Followed:
     """What is kept of one track."""
 
     tick_ns: float
+    seen_ns: int  # when the tracker last put it out
     started: bool = False
     template: HeadTemplate | None = None
     clear: bool = False  # the template was taken from a head that no other was near
     lost: int = 0  # pictures in a row in which it was not found
     pictures: deque[_Picture] = field(default_factory=lambda: deque(maxlen=CLIP_FRAMES))
     ticks_since_clip: int | None = None  # None: no clip yet
-    seen_ns: int = 0  # when the tracker last put it out
-    place: _Place = _NOWHERE  # where that was
+    place: _Place = _NOWHERE  # where it was then
 
 
 class ClipAssembler:
@@ -145,10 +147,13 @@ class ClipAssembler:
         now = _Scene(frame, tracks, self._config.crossing_of_size)
         for track_id in now.rows:
             if track_id not in self._followed:
-                self._followed[track_id] = _Followed(now.t_ns + track_id * _GOLDEN % 1.0 * _TICK_NS)
-        for track_id, followed in self._followed.items():
+                wait_ns = track_id * _GOLDEN % 1.0 * _TICK_NS
+                self._followed[track_id] = _Followed(now.t_ns + wait_ns, seen_ns=now.t_ns)
+        for track_id, followed in list(self._followed.items()):
             if followed.tick_ns <= now.t_ns:
                 self._meet_ticks(track_id, followed, now)
+            if not followed.started and now.t_ns - followed.seen_ns > _FORGET_NS:
+                del self._followed[track_id]
         self._before = now
         self.end(tracks.ended_ids)
         return self._made(max(_CLIPS_A_FRAME, len(self._complete) // 8))
@@ -179,7 +184,8 @@ class ClipAssembler:
             if self._before is not None and followed.tick_ns - self._before.t_ns < now.t_ns - followed.tick_ns:
                 scene = self._before
             place = self._place(track_id, followed, scene)
-            if scene.t_ns - followed.seen_ns > self._config.max_missed_s * 1e9:
+            away_ns = max(scene.t_ns - followed.seen_ns, abs(scene.t_ns - followed.tick_ns) - _TICK_NS)
+            if away_ns > self._config.max_missed_s * 1e9:
                 self._complete_last(track_id, followed)
                 followed.started, followed.tick_ns = False, now.t_ns
                 return

@@ -207,3 +207,41 @@ def test_ended_tracks_give_their_clip_at_once_and_are_forgotten(stage: ClipStage
     (clip,) = [*stage.process(frame), *stage.process(tracks_of(frame.index, frame.t_ns, {}, ended=(1,)))]
     assert clip.track_id == 1
     assert list(stage.flush()) == []
+
+
+def test_a_source_that_stood_still_gives_no_clip_of_one_picture(stage: ClipStage):
+    items = [
+        (Frame(f.index, f.t_ns + 30_000_000_000 * (f.index >= 25), f.image), t) for f, t in play(100)
+    ]  # the head is where it was, 30 s later
+    items = [(f, tracks_of(f.index, f.t_ns, {1: tuple(t.measured_xy_px[0])})) for f, t in items]
+    clips = run(stage, iter(items))
+    assert len(clips) == 2
+    for clip in clips:
+        assert clip.t_ns[-1] - clip.t_ns[0] < 1.1e9
+    assert clips[0].frames.max() < 25 <= clips[1].frames.min()
+    assert not clips[1].flags.any()
+
+
+def test_simulated_heads_are_within_some_tenths_of_a_pixel_of_the_middle():
+    from casa.simulate.scene import simulate
+
+    scene, rng, stage = simulate("sparse", 5, n_frames=70), np.random.default_rng(0), ClipStage()
+    truth, clips = scene.truth(), []
+    middle = {}
+    for frame in scene.frames():
+        assert isinstance(frame, Frame)
+        now = truth.select(truth.frame == frame.index)
+        xy = np.stack([now.x_measured_px, now.y_measured_px], axis=1)
+        middle |= {(int(k), frame.index): place for k, place in zip(now.track_id, xy, strict=True)}
+        boxes = zip(now.track_id.tolist(), (xy + rng.normal(0, 1.2, xy.shape)).tolist(), strict=True)
+        tracks = tracks_of(frame.index, frame.t_ns, {k: tuple(place) for k, place in boxes})
+        clips += [*stage.process(frame), *stage.process(tracks)]
+    clips += stage.flush()
+    errors = [
+        np.hypot(*(place - middle[clip.track_id, k]))
+        for clip in clips
+        for k, place in zip(clip.frames.tolist(), clip.centre_xy_px, strict=True)
+        if (clip.track_id, k) in middle
+    ]
+    assert len(errors) > 80
+    assert np.mean(errors) < 0.7  # of the boxes themselves: 1.5
