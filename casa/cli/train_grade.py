@@ -127,19 +127,24 @@ def _command(
 def publish(
     settings: GradeTrainConfig, dataset: ClipDataset, seed: int, output: Path, command: str, judged: Any
 ) -> Path:
-    """The first fold's network as ``NAME.pt``, with a manifest and a card, so that ``casa models install`` takes it."""
+    """The first fold's network as ``NAME.pt`` and ``NAME.onnx``, manifest and card, for ``casa models install``."""
     from casa.cells import EXPERT_GRADES
+    from casa.grade.checkpoints import load_network
+    from casa.grade.export import export_onnx
     from casa.weights import ModelEntry, file_sha256, read_manifest, write_manifest
 
     first = settings.only_folds[0] if settings.only_folds else 0
     weights = output / f"{settings.name}.pt"
     shutil.copyfile(output / f"fold{first}.pt", weights)
+    graph = weights.with_suffix(".onnx")
+    network, about = load_network(weights)
+    export_onnx(network, graph, about)
     fold = judged["folds"][0] if judged else None
     entry = ModelEntry(
         name=settings.name,
         task="grade",
         folder=output,
-        files={"state": (weights, file_sha256(weights))},
+        files={"onnx": (graph, file_sha256(graph)), "state": (weights, file_sha256(weights))},
         licence="AGPL-3.0-or-later" if dataset.simulated else "as the clips",
         trained_on=dataset.name,
         command=command,
