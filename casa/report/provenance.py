@@ -120,10 +120,7 @@ def method_group(session: Mapping[str, Any], summary: Summary | None, calibratio
         items.append(Item("Window of the motility grade", f"{settings['grade_window_s']:g} s", "setting"))
     if "min_duration_s" in settings:
         items.append(Item("Shortest track measured", f"{settings['min_duration_s']:g} s", "setting"))
-    refined = session.get("tracks") == "refined"
-    items.append(
-        Item("Tracks", "refined offline: joined anew across misses" if refined else "as put out online, frame by frame")
-    )
+    items.append(Item("Tracks", _tracks_words(session)))
     items.append(Item("Positions", "as detected; not smoothed; missed frames are left out, not filled in"))
     items.append(Item("Percentages", "weigh each track by its time in view"))
     items.append(
@@ -156,6 +153,19 @@ def method_group(session: Mapping[str, Any], summary: Summary | None, calibratio
         items.append(Item("Heads in a frame, mean", texts.NOT_KNOWN if heads is None else f"{heads:.1f}", "measured"))
         items.append(Item("Time graded, all tracks", f"{summary.graded_time_s:.1f} s", "measured"))
     return Group("Method", tuple(items))
+
+
+def _tracks_words(session: Mapping[str, Any]) -> str:
+    """Which tracks the figures are of."""
+    match session.get("tracks"):
+        case "refined":
+            return "refined offline: joined anew across misses"
+        case "corrected":
+            told = session.get("corrections") or {}
+            changes = ", ".join(f"{n} × {action}" for action, n in sorted(told.get("changes", {}).items())) or "none"
+            return f"as put out online, then corrected by hand: {changes} (audit of {told.get('audit_lines', 0)} lines)"
+        case _:
+            return "as put out online, frame by frame"
 
 
 _CORRECTIONS = {
