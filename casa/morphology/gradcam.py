@@ -20,14 +20,19 @@ METHODS: tuple[Method, ...] = ("gradcam++", "gradcam")
 
 
 def heat_maps(
-    network: Callable[[Tensor], Tensor], layer: nn.Module, x: Tensor, outputs: Tensor, method: Method = "gradcam++"
+    network: Callable[[Tensor], Tensor],
+    layer: nn.Module,
+    x: Tensor,
+    outputs: Tensor,
+    method: Method = "gradcam++",
+    level: int = -1,
 ) -> Tensor:
     """How much each place of ``layer``'s map spoke for an output.
 
     Parameters
     ----------
-    network : gives (n, k) logits. layer : gives the (n, c, h', w') map, or a list whose last item it is.
-    x : (n, channels, h, w). outputs : (n,) which logit each crop's map is of.
+    network : gives (n, k) logits. layer : gives the (n, c, h', w') map, or a list of maps.
+    x : (n, channels, h, w). outputs : (n,) which logit each crop's map is of. level : which map of such a list.
 
     Returns
     -------
@@ -42,7 +47,7 @@ def heat_maps(
     kept: list[Tensor] = []
 
     def keep(_layer: nn.Module, _given: object, out: Any) -> None:
-        kept.append(out[-1] if isinstance(out, list) else out)
+        kept.append(out[level] if isinstance(out, list) else out)
 
     hook = layer.register_forward_hook(keep)
     try:

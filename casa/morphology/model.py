@@ -29,6 +29,8 @@ from casa.weights import ModelEntry, resolve_weights
 
 #: First thing in a weights file: what it is, and the version of its layout.
 FILE_KIND = "casa-morphology-1"
+#: Heat maps are of the encoder's second coarsest map: the coarsest has 4 x 4 places for a whole crop.
+_HEAT_LEVEL = -2
 #: The class that every other is measured against.
 NORMAL = "normal"
 
@@ -167,7 +169,10 @@ class MorphologyClassifier:
         x = self._masked(to_tensor(self._view(crop, mask, um_per_px)[None], self.info.channels))
         output = self._output(x, part, class_name)
         network = self._networks[0]
-        heat = heat_maps(network, network.encoder, x, torch.tensor([output]), method)[0].numpy()
+        heat = heat_maps(network, network.encoder, x, torch.tensor([output]), method, _HEAT_LEVEL)[0].numpy()
+        seen = (x[0] != 0).any(0).numpy().astype(np.float32)  # what was hidden had no say
+        heat = np.asarray(cv2.GaussianBlur(heat * seen, (0, 0), 0.7), np.float32)
+        heat /= max(float(heat.max()), 1e-6)
         matrix = view_matrix(crop.shape, mask, self.info.size_px, self._scale(crop, um_per_px))
         size = (crop.shape[1], crop.shape[0])
         back = cv2.warpAffine(heat, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
