@@ -162,7 +162,7 @@ def test_what_tracking_left_out_is_told_with_the_frames():
         items = frames_group(FrameAccount(5, 5), None, tracking).items
         return [item.value for item in items if "tracking" in item.label]
 
-    assert told(None) == []
+    assert told(None) == ["not known"]
     assert told({"frames": 5, "bad_boxes": 0}) == ["nothing"]
     assert told({"frames": 5, "bad_boxes": 1200, "refused_frames": 2}) == [
         "1,200 detections that were no boxes, 2 frames refused for their time"
