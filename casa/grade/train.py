@@ -320,7 +320,8 @@ def _heads(network: Any) -> list[torch.nn.Linear]:
 
 
 def _standardised(features: Tensor) -> Tensor:
-    return (features - features.mean(0)) * (features.var(0, correction=0) + _VARIANCE_FLOOR).rsqrt()
+    others = tuple(range(features.ndim - 1))  # convolutional networks give (b, t, h, w, d)
+    return (features - features.mean(others)) * (features.var(others, correction=0) + _VARIANCE_FLOOR).rsqrt()
 
 
 _VARIANCE_FLOOR = 1e-6
@@ -337,7 +338,7 @@ def fold_standardisation(network: Any, pictures: Tensor, n_clips: int = 1000) ->
     predict(network, pictures[torch.linspace(0, len(pictures) - 1, min(n_clips, len(pictures))).long()])
     for head in heads:
         head._forward_pre_hooks.clear()
-        features = torch.cat(given[head]).to(head.weight.device)
+        features = torch.cat(given[head]).flatten(0, -2).to(head.weight.device)
         with torch.no_grad():
             weight = head.weight.double() * (features.var(0, correction=0) + _VARIANCE_FLOOR).rsqrt()
             head.bias.copy_(head.bias.double() - weight @ features.mean(0))
