@@ -340,7 +340,7 @@ class RecordConfig(Section):
         default=10.0, description="one picture of the field is kept this often, for the report"
     )
     clips: Literal["none", "last", "all"] = Field(
-        default="last", description="of the clips that were graded: none, the last of each track, or all (90 kB each)"
+        default="last", description="of the clips that were graded: none, the last of each track, or all (130 kB each)"
     )
 
 
