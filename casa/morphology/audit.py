@@ -46,9 +46,9 @@ def _size_text(image: NDArray[Any]) -> str:
 def audit(heads: HeadImages) -> dict[str, Any]:
     """Counts, imbalance, duplicates, experts' agreement and poor pictures of a set, for JSON.
 
-    ``duplicates`` are pairs of the same crop (exact), or of crops so alike that they show one sperm, or could (near; also
-    turned by quarters or mirrored: look at them); ``across_splits`` and ``other_label`` count those that a test, or a
-    label, suffers from.
+    ``duplicates`` are pairs of the same crop (exact), or of crops so alike that they show one sperm, or could (near;
+    also turned by quarters or mirrored: look at them); ``across_splits`` and ``other_label`` count those that a test,
+    or a label, suffers from.
     """
     groups = Counter(group for group in heads.groups if group)
     result = {
@@ -228,7 +228,8 @@ def _findings(result: dict[str, Any]) -> list[str]:
         found.append(f"{ratio:.1f} crops of the most frequent class for one of the rarest; it alone gives {share:.1%}")
     same = result["duplicates"]
     if same["across_splits"]:
-        found.append(f"{same['across_splits']} pairs of (nearly) the same crop lie in different splits: scores may flatter")
+        pairs = f"{same['across_splits']} pairs of (nearly) the same crop"
+        found.append(f"{pairs} lie in different splits: scores may flatter")
     if same["other_label"]:
         found.append(f"{same['other_label']} pairs of (nearly) the same crop have different labels")
     if same["exact"] + same["near"]:
