@@ -89,7 +89,7 @@ class _Axes:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
             f'height="{height:g}" role="img" aria-label="{escape(self._title)}" font-family="Helvetica, Arial, '
-            f'sans-serif"><rect width="100%" height="100%" fill="#ffffff"/>{"".join(self.body)}</svg>\n'
+            f'sans-serif"><rect width="{width:g}" height="{height:g}" fill="#ffffff"/>{"".join(self.body)}</svg>\n'
         )
 
 
@@ -119,7 +119,7 @@ def timing_chart(timing: TimingResult) -> str:
     low, high = low - half, high + half
     counts, edges = np.histogram(np.clip(values, low, high), 48, (low, high))
     title = (
-        f"{timing.fps_hz:.4g} images/s, jitter {timing.jitter_ms:.2g} ms, "
+        f"{timing.fps_hz:.4g} images/s, jitter {max(timing.jitter_ms, 0.001):.2g} ms, "
         f"{timing.lost} of {timing.frames + timing.lost} frames lost"
     )
     axes = _Axes(title, (low, high), (0.0, 1.08 * float(counts.max())), ("interval between frames (ms)", "frames"))

@@ -106,7 +106,7 @@ def _stage(instrument: Instrument, profile: Profile, step: Mapping[str, Any], se
         shift = measure_shift(*pictures, expected_px=(float(expected[0]), float(expected[1])))
         errors.append(float(np.hypot(shift.dx_px - expected[0], shift.dy_px - expected[1])) / reach)
     stage.move_to(float(home[0]), float(home[1]))
-    allowed = _STAGE + 300 * float(step.get("residual_um", 0.0)) * float(np.linalg.norm(matrix)) / reach
+    allowed = min(_STAGE + 300 * float(step.get("residual_um", 0.0)) * float(np.linalg.norm(matrix)) / reach, 5.0)
     return Check(
         "stage", 100 * max(errors) <= allowed, f"moves are {100 * max(errors):.2f} % off (up to {allowed:.1f})"
     )

@@ -12,6 +12,7 @@ below a few cycles a frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy import fft
@@ -33,9 +34,13 @@ _DETAIL_PX = 12.0
 _STICKS_OUT = 8.0
 #: A smaller part in common says nothing, px.
 MIN_OVERLAP_PX = 48
-#: Correlation of two pictures of one scene is at least this, once they lie on each other.
-MIN_LIKENESS = 0.15
+#: Without such a peak, pictures must be this much alike once they lie on each other.
+MIN_LIKENESS = 0.4
 _TURNS = 4
+#: A peak of the phase correlation that is so much higher than the next one is the shift.
+_LEAD = 2.0
+#: Pictures that are this much alike differ by their shift alone.
+_ALL_STILL = 0.93
 #: So much of what both pictures show is compared, px to a side.
 _ENOUGH_PX = 432
 
@@ -76,10 +81,12 @@ def measure_shift(
     if expected_px is not None:
         best = _refine(first, second, round(expected_px[0]), round(expected_px[1]))
         if best is not None and best.likeness > 0.4:
-            return best
-    for dx, dy in _whole_px(first, second):
+            return _polished(before, after, best)
+    for dx, dy, lead in _whole_px(first, second):
         found = _refine(first, second, dx, dy)
-        if found is not None and (best is None or found.likeness > best.likeness):
+        if found is not None and lead > _LEAD:
+            return _polished(before, after, found)
+        if found is not None and (best is None or _clear(found) > _clear(best)):
             best = found
         if best is not None and best.likeness > 0.4:
             break
@@ -87,13 +94,28 @@ def measure_shift(
         raise InputError(
             "two pictures do not show the same scene: use smaller moves, a still slide with fine detail, and good focus"
         )
-    return best
+    return _polished(before, after, best)
 
 
-def _detail(picture: NDArray[np.number]) -> FloatArray:
+def _polished(before: NDArray[np.number], after: NDArray[np.number], rough: Shift) -> Shift:
+    """The shift by all that the pictures hold, where nothing in them moved by itself: cutting off costs a little."""
+    if rough.likeness < _ALL_STILL:
+        return rough
+    whole = _refine(_detail(before, cut=False), _detail(after, cut=False), round(rough.dx_px), round(rough.dy_px))
+    return whole if whole is not None and whole.likeness >= _ALL_STILL else rough
+
+
+def _clear(shift: Shift) -> float:
+    """How clear a match is: small parts are alike by chance."""
+    return shift.likeness * shift.overlap**0.5
+
+
+def _detail(picture: NDArray[np.number], cut: bool = True) -> FloatArray:
     """The picture without what is larger than a few dozen px; what sticks out is cut off, as bright swimmers do."""
     values = np.asarray(picture, np.float32)
     detail = values - gaussian_filter(values, _DETAIL_PX, mode="nearest", truncate=3)
+    if not cut:
+        return np.asarray(detail, np.float64)
     limit = _STICKS_OUT * 1.4826 * float(np.median(np.abs(detail - np.median(detail))))
     return np.asarray(np.clip(detail, -limit, limit) if limit > 0 else detail, np.float64)
 
@@ -113,8 +135,11 @@ def _whitened(cross: NDArray[np.complex128], power: float) -> NDArray[np.complex
     return cross / np.maximum(size, 1e-3 * float(size.mean()) + 1e-30) ** power
 
 
-def _whole_px(first: FloatArray, second: FloatArray) -> list[tuple[int, int]]:
-    """Up to six likely shifts in whole px, the likeliest first; nothing wraps around, since half is zeros."""
+def _whole_px(first: FloatArray, second: FloatArray) -> list[tuple[int, int, float]]:
+    """(dx, dy, lead) of six likely shifts in whole px: the likeliest first, and by how much it leads the next one.
+
+    Nothing wraps around, since half of what is transformed is zeros.
+    """
     # At half the size: to find the peak needs no more.
     first, second = (_halved(picture) for picture in (first, second))
     h, w = first.shape
@@ -125,14 +150,15 @@ def _whole_px(first: FloatArray, second: FloatArray) -> list[tuple[int, int]]:
     fy, fx = _frequencies(shape)
     cross *= np.exp(-0.5 * (fy[:, None] ** 2 + fx[None, :] ** 2) / 0.24**2)
     surface = np.asarray(fft.irfft2(cross, shape))
-    shifts = []
-    for _ in range(6):
+    shifts, heights = [], []
+    for _ in range(7):
         y, x = np.unravel_index(int(np.argmax(surface)), surface.shape)
         dy, dx = (int(v) if v < n / 2 else int(v) - n for v, n in ((y, shape[0]), (x, shape[1])))
         shifts.append((2 * dx, 2 * dy))
+        heights.append(float(surface[y, x]))
         rows = np.arange(y - 3, y + 4) % shape[0]
         surface[np.ix_(rows, np.arange(x - 3, x + 4) % shape[1])] = -np.inf
-    return shifts
+    return [(*shift, high / low) for shift, (high, low) in zip(shifts, pairwise(heights), strict=False)]
 
 
 def _halved(picture: FloatArray) -> FloatArray:

@@ -186,8 +186,8 @@ def _scale(instrument: Instrument, options: SetupOptions, result: SetupResult, o
         differ = 100 * (np.sqrt(result.stage.um_per_px_x * result.stage.um_per_px_y / (x.mean() * y.mean())) - 1)
         if abs(differ) > _STAGE_SCALE_PERCENT:
             result.remarks.append(
-                f"stage and micrometer disagree by {differ:+.1f} %: see that --pitch-um is the micrometer's, and that the"
-                " stage's configuration has its true step"
+                f"stage and micrometer disagree by {differ:+.1f} %: see that --pitch-um is the micrometer's, and "
+                "that the stage's configuration has its true step"
             )
 
 

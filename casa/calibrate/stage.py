@@ -35,6 +35,8 @@ PATTERN = (
 )  # fmt: skip
 _REPEATS = 4
 _DRIFT_PICTURES = 6
+#: A move that shifts the picture by so much more or less than the other moves say was not followed, px.
+_OUT_OF_LINE_PX = 8.0
 #: A move that shifts the picture by less than this is not seen, px.
 _SEEN_PX = 3.0
 
@@ -110,21 +112,20 @@ def measure_stage(
             move_to(float(target[0]), float(target[1]))
 
         go(np.zeros(2))
-        before, began_s = look("pattern"), now()
+        pictures, began_s = [look("pattern")], now()
         moves, shifts, times = [np.zeros(2)], [np.zeros(2)], [0.0]
         for place in PATTERN:
             offset = np.array(place) * step_um
             expected = _expected_px(np.array(moves), np.array(shifts), offset - moves[-1])
             go(offset)
             times.append(now() - began_s)
-            after = look("pattern")
-            shift = measure_shift(before, after, expected)
+            pictures.append(look("pattern"))
+            shift = measure_shift(pictures[-2], pictures[-1], expected)
             moves.append(offset)
             shifts.append(shifts[-1] + (shift.dx_px, shift.dy_px))
-            before = after
         moves_um, t_s = np.array(moves), np.array(times)
-        fit = fit_affine(moves_um, np.array(shifts), t_s)
-        reference = before
+        fit = fit_affine(moves_um, _joined(pictures, moves_um, np.array(shifts), t_s), t_s)
+        reference = pictures[-1]
         middle_s = began_s + float(t_s.mean())
         backlash, repeatability = _backlash(fit, go, lambda: look("backlash"), lambda: now() - middle_s, reference)
     finally:
@@ -139,6 +140,26 @@ def _expected_px(moves: FloatArray, shifts: FloatArray, move: FloatArray) -> tup
     solution, *_ = np.linalg.lstsq(moves, shifts, rcond=None)
     dx, dy = move @ solution
     return float(dx), float(dy)
+
+
+def _joined(pictures: list[Picture], moves_um: FloatArray, shifts: FloatArray, t_s: FloatArray) -> FloatArray:
+    """Shifts (n, 2) from the first picture: those from one to the next, each in line with all others, added up.
+
+    A wrong one would bend all that follow. Raises InputError where one stays out of line when it is measured again.
+    """
+    steps = np.diff(moves_um, axis=0)
+    links = np.diff(shifts, axis=0)
+    fit = fit_affine(steps, links, t_s[1:])
+    expected = steps @ fit.matrix.T + fit.offset
+    for i in np.flatnonzero(np.hypot(*(links - expected).T) > _OUT_OF_LINE_PX):
+        again = measure_shift(pictures[i], pictures[i + 1], (float(expected[i, 0]), float(expected[i, 1])))
+        links[i] = again.dx_px, again.dy_px
+    if (np.hypot(*(links - expected).T) > _OUT_OF_LINE_PX).any():
+        raise InputError(
+            "some moves shift the picture unlike the others: use a slide with more still detail, keep"
+            " the stage from slipping, and stay within its travel"
+        )
+    return np.vstack([np.zeros(2), np.cumsum(links, axis=0)])
 
 
 def _step_um(
