@@ -41,6 +41,7 @@ class _Axes:
             f'fill="{_INK}" text-anchor="middle">{escape(labels[1])}</text>',
         ]
         for (low, high), horizontal, wanted in ((x, True, ticks[0]), (y, False, ticks[1])):
+            low, high = min(low, high), max(low, high)
             step = nice_step(high - low, 7 if horizontal else 5)
             for value in np.arange(np.ceil(low / step - 1e-9) * step, high + step * 1e-6, step) if wanted else ():
                 label = f"{0.0 if abs(value) < step * 1e-6 else value:.6g}"
@@ -79,7 +80,7 @@ class _Axes:
             self.body.append(f'<circle cx="{self.px(a):.1f}" cy="{self.py(b):.1f}" r="{radius}" fill="{colour}"/>')
 
     def box(self, x1: float, y1: float, x2: float, y2: float, colour: str) -> None:
-        left, top = self.px(min(x1, x2)), self.py(max(y1, y2))
+        left, top = min(self.px(x1), self.px(x2)), min(self.py(y1), self.py(y2))
         width, height = abs(self.px(x2) - self.px(x1)), abs(self.py(y2) - self.py(y1))
         place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.2f}" height="{height:.2f}"'
         self.body.append(f'<rect {place} fill="{colour}"/>')
