@@ -25,6 +25,8 @@ _BAD_SIGMA = 8.0
 _DARK, _LIT = 0.15, 0.02
 #: Gray levels away from black and white that count as cut off.
 _CUT_LEVELS = 1
+#: No camera is noisier than this part of white.
+_UNREST = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ def measure_field(
     dark_frame, dark_noise, hot = _dark(dark, white_level)
     noise = _temporal_noise(stack)
     still = _still_percent(stack, noise)
-    if still < 40:
+    if still < 40 or noise > _UNREST * white_level:
         raise InputError(
-            f"{100 - still:.0f} % of the picture moves or flickers: take a cell-free field and a still stage"
+            f"the picture moves or flickers ({100 - still:.0f} % of it, by {noise:.0f} levels): "
+            "take a cell-free field and a still stage"
         )
     light = median - (0.0 if dark_frame is None else dark_frame)
     smooth = _without_dirt(light)
