@@ -26,7 +26,7 @@ from casa.grade.checkpoints import load_network, load_published, save_network
 from casa.grade.folds import Fold, grouped_folds, inner_split
 from casa.grade.prepare import gray_pictures
 from casa.grade.scores import bootstrap_intervals, scores, share_of_way
-from casa.grade.train import EpochLog, GradeTrainConfig, Samples, as_input, predict, train_network
+from casa.grade.train import EpochLog, GradeTrainConfig, Samples, as_input, last_layers, predict, train_network
 from casa.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ def run_folds(
             network, config, pick(samples, learned), seed, state, aside,
             lambda log, number=fold.number: after_epoch(number, log),
         )  # fmt: skip
+        if config.calibrate:
+            if aside is None:
+                raise InputError("calibrate: needs clips put aside to judge on; set inner_share above 0")
+            calibrate(network, aside, base_rate)
         cpu_s = time.process_time() - start
         found = predict(network, samples.pictures[fold.test]) if len(fold.test) else np.empty((0, len(EXPERT_GRADES)))
         ids = tuple(str(dataset.ids[k]) for k in fold.test)
@@ -161,6 +165,27 @@ def whiten_patches(network: Any, pictures: torch.Tensor, n_clips: int = 200) -> 
     with torch.no_grad():
         projection.weight[:wanted] = filters.view(wanted, 3, size, size)
         projection.bias[:wanted] = -filters @ patches.mean(dim=0)
+
+
+def calibrate(network: Any, aside: Samples, base_rate: FloatArray) -> float:
+    """Draw a network's predictions towards the prior ``base_rate`` (5,) as far as suits clips it was not trained on.
+
+    Each part becomes p^c prior^(1 - c), normalised, with the c in [0, 1] of the least MSE of the parts' mean; gives c.
+    What comes of it lies in the heads: the network stays what it is. A network trained on few clips is too sure.
+    """
+    log_prior = torch.from_numpy(np.log(np.maximum(base_rate, 1e-4))).float()
+    network.eval()
+    with torch.inference_mode():
+        batches = [network(as_input(batch.float())).parts for batch in aside.pictures.split(32)]
+    logits = torch.stack([torch.cat(part).cpu() for part in zip(*batches, strict=True)])  # (parts, n, 5)
+    shares = np.linspace(0, 1, 41)
+    drawn = [(c * logits.log_softmax(-1) + (1 - c) * log_prior).softmax(-1).mean(0) for c in map(float, shares)]
+    best = float(shares[int(np.argmin([float((d - aside.true).square().mean()) for d in drawn]))])
+    with torch.no_grad():
+        for head in last_layers(network):
+            head.weight.mul_(best)
+            head.bias.mul_(best).add_((1 - best) * log_prior.to(head.bias))
+    return best
 
 
 def samples_of(dataset: ClipDataset, network: Any, shift_px: int = 0, block: int = 64) -> Samples:

@@ -31,7 +31,7 @@ def rollout(maps: Tensor, margin: int = 0) -> Tensor:
     cls = cls / cls.amax(-1, keepdim=True)
     if not margin:
         return cls
-    side = round(cls.shape[-1] ** 0.5)
+    side = round(int(cls.shape[-1]) ** 0.5)
     return torch.nn.functional.pad(cls.unflatten(-1, (side, side)), [margin] * 4).flatten(-2)
 
 

@@ -53,6 +53,10 @@ class GradeTrainConfig(Section):
     facts_weight: NonNegative = Field(
         default=0.0, description="weight of an auxiliary loss: what a simulator knows of a clip, read off the features"
     )
+    calibrate: bool = Field(
+        default=False,
+        description="draw predictions towards the prior as suits the clips put aside (inner_share)",
+    )
     standardise: bool = Field(
         default=False, description="features reach the heads with mean 0 and sd 1; folded into the heads at the end"
     )
@@ -309,13 +313,14 @@ def standardised_heads(network: Any) -> list[torch.nn.Linear]:
     this a training from scratch stays at the prior for a thousand steps. ``fold_standardisation`` makes the network the
     paper's again.
     """
-    heads = _heads(network)
+    heads = last_layers(network)
     for head in heads:
         head.register_forward_pre_hook(lambda module, given: (_standardised(given[0]),) if module.training else None)
     return heads
 
 
-def _heads(network: Any) -> list[torch.nn.Linear]:
+def last_layers(network: Any) -> list[torch.nn.Linear]:
+    """The layers whose outputs are a part's logits."""
     return [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m.out_features == N_GRADES]
 
 
@@ -329,7 +334,7 @@ _VARIANCE_FLOOR = 1e-6
 
 def fold_standardisation(network: Any, pictures: Tensor, n_clips: int = 1000) -> None:
     """Take the standardisation of a network's heads into their weights, with mean and sd over ``pictures``."""
-    heads, given = _heads(network), {}
+    heads, given = last_layers(network), {}
     for head in heads:
         head._forward_pre_hooks.clear()
         head.register_forward_pre_hook(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from casa.errors import InputError
 from casa.grade.build import build_network
 from casa.grade.compare import ABLATIONS, TABLE_2, agreement_with_paper, compare, markdown
 from casa.grade.experiment import FoldResult, read_predictions, write_predictions
+from casa.grade.export import export_onnx
 from casa.grade.rollout import rollout
 from casa.grade.timesformer import MOTION_GAIN, with_motion
 from casa.grade.train import GradeTrainConfig, load_grade_config
@@ -105,13 +107,17 @@ def test_every_row_of_an_ablation_can_be_built(ablation: str):
         assert build_network("rostfine", "T", **config.options)
 
 
-def test_a_network_that_looks_at_the_middle_says_where_that_is():
+def test_a_network_that_looks_at_the_middle_says_where_that_is(tmp_path: Path):
     network = build_network("rostfine", "T", size_px=128, crop_px=64, patch_px=16, depth=1, branch_depth=1, motion=True)
     clip = torch.rand(1, 1, 8, 128, 128).expand(-1, 3, -1, -1, -1)
     with torch.no_grad():
         of_middle = network.eval()(clip[..., 32:96, 32:96]).distribution
         torch.testing.assert_close(network(clip).distribution, of_middle)
         maps = rollout(network.space_attention(clip), network.config.margin)[0].unflatten(-1, (8, 8))  # type: ignore
+    export_onnx(network, tmp_path / "middle.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "middle.onnx"), providers=["CPUExecutionProvider"])
+    exported = session.run(["rollout"], {"gray": clip[:, 0].numpy()})[0]
+    np.testing.assert_allclose(np.asarray(exported)[0].reshape(-1, 8, 8), maps.numpy(), atol=1e-4)
     assert maps[:, 2:6, 2:6].amax() == 1
     assert maps.count_nonzero() == maps[:, 2:6, 2:6].count_nonzero()
 

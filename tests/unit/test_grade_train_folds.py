@@ -15,8 +15,17 @@ from casa.cli.main import app
 from casa.errors import InputError
 from casa.grade.checkpoints import load_network
 from casa.grade.data import ClipDataset
-from casa.grade.experiment import chosen_folds, judge, judge_folds, new_network, run_folds, samples_of, whiten_patches
-from casa.grade.train import GradeTrainConfig, as_input, predict
+from casa.grade.experiment import (
+    calibrate,
+    chosen_folds,
+    judge,
+    judge_folds,
+    new_network,
+    run_folds,
+    samples_of,
+    whiten_patches,
+)
+from casa.grade.train import GradeTrainConfig, as_input, last_layers, predict
 from casa.grade.votes import write_counts
 from casa.weights import read_manifest
 
@@ -108,6 +117,25 @@ def test_whitened_patches_have_variance_one(clips: ClipDataset):
     assert tokens.flatten(0, 2).std(0) == pytest.approx(np.ones(16), abs=0.25)  # taken over half of the frames
     with pytest.raises(InputError, match="r3d has no patch embedding"):
         whiten_patches(new_network(GradeTrainConfig(network="r3d", size="T"), 0), pictures)
+
+
+def test_a_network_that_is_too_sure_is_drawn_towards_the_prior_and_keeps_its_form(clips: ClipDataset):
+    network = new_network(config_of(), 0).eval()
+    with torch.no_grad():
+        for head in last_layers(network):
+            head.weight.mul_(20)
+    samples, base = samples_of(clips, network), clips.distribution.mean(axis=0)
+    before = judge(predict(network, samples.pictures), clips.distribution, base)
+    share = calibrate(network, samples, base)
+    after = judge(predict(network, samples.pictures), clips.distribution, base)
+    assert 0 <= share < 1
+    assert after["mse"] < before["mse"]
+    assert after["gain_percent"] >= 0  # the prior itself is one of the choices
+
+
+def test_calibration_needs_clips_put_aside(clips: ClipDataset, tmp_path: Path):
+    with pytest.raises(InputError, match="set inner_share above 0"):
+        run_folds(config_of(calibrate=True), clips, 0, tmp_path)
 
 
 def test_the_prior_gains_nothing_and_votes_themselves_gain_all(clips: ClipDataset):
