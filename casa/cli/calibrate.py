@@ -11,6 +11,7 @@ import typer
 from casa.cli.calibrate_beads import beads
 from casa.cli.calibrate_run import BeadsOf, ConfigName, Depth, Force, Json, Output, Pictures, Pitch, Seconds, check, run
 from casa.cli.calibrate_steps import field, focus, hand, preset, stage, timing
+from casa.cli.calibrate_wizard import serve, wizard
 
 _HELP = "Set a microscope up: scale, stage, focus, light, timing and chamber, to one profile."
 
@@ -48,8 +49,9 @@ def _all(
     )  # fmt: skip
 
 
-for _command in (run, check, stage, hand, focus, field, timing, beads, preset):
+for _command in (run, wizard, check, stage, hand, focus, field, timing, beads, preset):
     app.command()(_command)
+app.command(hidden=True)(serve)
 
 
 @app.command()

@@ -64,7 +64,7 @@ def run(
     if not seconds > 0:
         raise InputError(f"--seconds {seconds:g}: expected a number of seconds above 0")
     given = {"pitch_um": pitch_um, "chamber_depth_um": chamber_depth_um, "beads": certified(beads)}
-    options = SetupOptions(bead_um=bead_um, seconds=seconds, **_known_of(source, given))
+    options = SetupOptions(bead_um=bead_um, seconds=seconds, **known_of(source, given))
     names = Names(name or output.stem, microscope, objective, camera or source, used_by, valid_days)
     with opened(source, config) as instrument, _shown() as tell:
         result = run_setup(instrument, options, date.today(), tell)
@@ -124,7 +124,7 @@ def certified(text: str | None) -> tuple[float, float] | None:
         raise InputError(f"--beads {text}: expected concentration+-uncertainty in M/mL, such as 35+-2.5") from None
 
 
-def _known_of(source: str, given: dict[str, Any]) -> dict[str, Any]:
+def known_of(source: str, given: dict[str, Any]) -> dict[str, Any]:
     """What the user said; of the simulated microscope what its slides are, where nothing was said."""
     from casa.errors import InputError
 
@@ -203,7 +203,7 @@ def said_of(result: SetupResult, options: SetupOptions) -> Iterator[str]:
     """The result for people, a line a step."""
     if (timing := result.timing) is not None:
         good = "supports ALH and BCF" if timing.alh_bcf else "does not support ALH and BCF"
-        yield f"timing: {timing.fps_hz:.4g} images/s, jitter {timing.jitter_ms:.2g} ms, {timing.lost} lost; {good}"
+        yield f"timing: {timing.fps_hz:.4g} images/s, jitter {max(timing.jitter_ms, 0.001):.2g} ms, {timing.lost} lost; {good}"
     if (focus := result.focus) is not None:
         yield f"focus: at {focus.focus_um:.2f} um, by {focus.curve.measure}, from {focus.pictures} pictures"
     if (stage := result.stage) is not None:
