@@ -116,11 +116,10 @@ def measure_stage(
         moves, shifts, times = [np.zeros(2)], [np.zeros(2)], [0.0]
         for place in PATTERN:
             offset = np.array(place) * step_um
-            expected = _expected_px(np.array(moves), np.array(shifts), offset - moves[-1])
             go(offset)
             times.append(now() - began_s)
             pictures.append(look("pattern"))
-            shift = measure_shift(pictures[-2], pictures[-1], expected)
+            shift = measure_shift(pictures[-2], pictures[-1])
             moves.append(offset)
             shifts.append(shifts[-1] + (shift.dx_px, shift.dy_px))
         moves_um, t_s = np.array(moves), np.array(times)
@@ -131,15 +130,6 @@ def measure_stage(
     finally:
         move_to(float(home[0]), float(home[1]))
     return _result(fit, moves_um, backlash, repeatability)
-
-
-def _expected_px(moves: FloatArray, shifts: FloatArray, move: FloatArray) -> tuple[float, float] | None:
-    """What a move should shift the picture by, from those so far; None while they lie along one line."""
-    if np.linalg.matrix_rank(moves, tol=1e-6 + 1e-3 * float(np.abs(moves).max())) < 2:
-        return None
-    solution, *_ = np.linalg.lstsq(moves, shifts, rcond=None)
-    dx, dy = move @ solution
-    return float(dx), float(dy)
 
 
 def _joined(pictures: list[Picture], moves_um: FloatArray, shifts: FloatArray, t_s: FloatArray) -> FloatArray:
@@ -207,7 +197,7 @@ def _backlash(
         for side in ((-1.0, -1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0)):
             go(home, side)
             t_s = since_middle_s()
-            shift = measure_shift(reference, look(), (0.0, 0.0))
+            shift = measure_shift(reference, look())
             px = np.array([shift.dx_px, shift.dy_px]) - fit.drift * t_s
             places.setdefault(side, []).append(inverse @ px)
     below = np.array(places[-1.0, -1.0])
