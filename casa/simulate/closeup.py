@@ -73,7 +73,7 @@ def sample_field(rng: np.random.Generator) -> Field:
         core=toned(CLOSEUP.core, spread(0.15)),
         ring=toned(CLOSEUP.ring, spread(0.15)),
         halo=toned(CLOSEUP.halo, spread(0.15)),
-        tail=toned(CLOSEUP.tail, 1.6 * spread(0.15)),
+        tail=toned(CLOSEUP.tail, 2.0 * spread(0.15)),
         read_noise=float(u(1.0, 2.6)),
         shot_noise=float(u(0.01, 0.05)),
         noise_sigma=float(u(0.5, 1.0)),
@@ -83,8 +83,8 @@ def sample_field(rng: np.random.Generator) -> Field:
         health=float(rng.normal()),
         um_per_px=float(np.exp(u(np.log(0.28), np.log(0.40)))),
         look=look,
-        others=float(rng.gamma(2.0, 0.35)),
-        dots=float(rng.gamma(3.0, 6.0)),
+        others=float(rng.gamma(2.0, 0.175)),
+        dots=25 + float(rng.gamma(3.0, 8.4)),  # enough to see how fast they go by
         defocus_um=float(rng.normal(0, 0.35)),
     )
 
@@ -110,7 +110,7 @@ def render_closeup(field: Field, sperm: Sperm, seed: np.random.SeedSequence) -> 
     rng = np.random.default_rng(debris_seed)
     debris = sample_debris(
         rng, (float(area[0]), float(area[1])), dots=rng.poisson(field.dots * pictures),
-        round_cells=rng.poisson(0.06 * pictures), bright=rng.poisson(0.15 * pictures), dot_radius_um=0.4,
+        round_cells=rng.poisson(0.06 * pictures), bright=rng.poisson(0.15 * pictures), dot_radius_um=0.55,
         drifting_share=0.15, defocus_um=0.6,
     )  # fmt: skip
     renderer = Renderer(field.look, size, size, scale, 1, camera_seed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.simulate.swimmers import Mode, Swimmers, sample_swimmers
+from casa.simulate.swimmers import Mode, Swimmers, beat_averaged_vcl_um_s, sample_swimmers
 
 FloatArray = NDArray[np.float64]
 
@@ -120,14 +120,18 @@ def with_defects(sperm: Sperm) -> Swimmers:
     # A coil winds up towards the tip: radius 2 to 3 um at the worst.
     curl = side * coiled * np.array([[0.08 + 0.1 * chance[1], 0.75 + 0.3 * chance[2]]])
     tail = s.tail_um * (1 - 0.75 * short) * (1 - 0.25 * coiled)
+    speed, amplitude, bend = s.speed_um_s * slower, s.amplitude_um * np.sqrt(slower), s.bend_rad
+    if sperm.mode is not Mode.IMMOTILE:  # the faster, the wider the tail beats
+        vcl = beat_averaged_vcl_um_s(speed, amplitude, s.beat_hz, VCL_INTERVAL_S)
+        bend = np.minimum(0.15 + vcl / 133, 1.3) * (0.9 + 0.2 * s.variety[:, 9])
     return replace(
         s,
-        speed_um_s=s.speed_um_s * slower,
-        amplitude_um=s.amplitude_um * np.sqrt(slower),
+        speed_um_s=speed,
+        amplitude_um=amplitude,
         head_um=head,
         tail_um=tail,
         wavelength_um=np.minimum(s.wavelength_um, 0.8 * tail),
-        bend_rad=s.bend_rad * (1 - 0.8 * coiled),
+        bend_rad=bend * (1 - 0.8 * coiled),
         curvature_per_um=s.curvature_per_um * (1 - coiled) + curl,
     )
 

@@ -31,7 +31,7 @@ FloatArray = NDArray[np.float64]
 
 CLIPS_PER_SAMPLE = 15
 #: Changes with what the pictures look like or how they are voted on: data sets of another version are drawn anew.
-PANEL_VERSION = 2
+PANEL_VERSION = 3
 _FRESH_PANELS = 100
 _MANY, _MANY_RATERS = 2**32, 4000  # a panel so large that its mean is everybody's
 
