@@ -203,7 +203,8 @@ def said_of(result: SetupResult, options: SetupOptions) -> Iterator[str]:
     """The result for people, a line a step."""
     if (timing := result.timing) is not None:
         good = "supports ALH and BCF" if timing.alh_bcf else "does not support ALH and BCF"
-        yield f"timing: {timing.fps_hz:.4g} images/s, jitter {max(timing.jitter_ms, 0.001):.2g} ms, {timing.lost} lost; {good}"
+        jitter = max(timing.jitter_ms, 0.001)
+        yield f"timing: {timing.fps_hz:.4g} images/s, jitter {jitter:.2g} ms, {timing.lost} lost; {good}"
     if (focus := result.focus) is not None:
         yield f"focus: at {focus.focus_um:.2f} um, by {focus.curve.measure}, from {focus.pictures} pictures"
     if (stage := result.stage) is not None:
