@@ -12,7 +12,6 @@ below a few cycles a frame.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy import fft
@@ -37,7 +36,7 @@ MIN_OVERLAP_PX = 48
 #: Without such a peak, pictures must be this much alike once they lie on each other.
 MIN_LIKENESS = 0.4
 _TURNS = 4
-#: A peak of the phase correlation that is so much higher than the next one is the shift.
+#: The highest peak of the phase correlation is the shift where it is so much higher than the seventh, chance's.
 _LEAD = 2.0
 #: Pictures that are this much alike differ by their shift alone.
 _ALL_STILL = 0.93
@@ -136,7 +135,7 @@ def _whitened(cross: NDArray[np.complex128], power: float) -> NDArray[np.complex
 
 
 def _whole_px(first: FloatArray, second: FloatArray) -> list[tuple[int, int, float]]:
-    """(dx, dy, lead) of six likely shifts in whole px: the likeliest first, and by how much it leads the next one.
+    """(dx, dy, lead) of six likely shifts in whole px: the likeliest first, and how far it stands out from chance.
 
     Nothing wraps around, since half of what is transformed is zeros.
     """
@@ -158,7 +157,8 @@ def _whole_px(first: FloatArray, second: FloatArray) -> list[tuple[int, int, flo
         heights.append(float(surface[y, x]))
         rows = np.arange(y - 3, y + 4) % shape[0]
         surface[np.ix_(rows, np.arange(x - 3, x + 4) % shape[1])] = -np.inf
-    return [(*shift, high / low) for shift, (high, low) in zip(shifts, pairwise(heights), strict=False)]
+    # What moves by itself makes peaks too, but lower ones: the last of them is what chance makes.
+    return [(*shift, height / heights[-1]) for shift, height in zip(shifts[:-1], heights, strict=False)]
 
 
 def _halved(picture: FloatArray) -> FloatArray:
