@@ -196,8 +196,8 @@ def tell(message: dict[str, Any], picture: NDArray[np.uint8] | None = None) -> N
 
 def serve(source: str, config: str, options: SetupOptions) -> None:
     """Open the microscope and serve; what is wrong with it is told to the window."""
-    from casa.bus.lifeline import follow_parent
     from casa.config import load_config
+    from casa.lifeline import follow_parent
     from casa.sources import open_live_source
 
     follow_parent()

@@ -15,6 +15,7 @@ def annotate(
     expert: Annotated[str, typer.Option(help="Who grades: the votes go to votes/EXPERT.csv in the folder.")],
 ) -> None:
     """Grade clips A to E in a window; every vote is kept at once, and a later call goes on where this one ended."""
+    import os
     import tempfile
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
@@ -24,6 +25,7 @@ def annotate(
     from casa.grade.annotate import Annotation, checked_name
     from casa.grade.annotate_window import grade_in_window
     from casa.grade.data import picture_file
+    from casa.lifeline import end_with
     from casa.viewer.app import application
     from casa.viewer.style import SHEET
 
@@ -31,7 +33,7 @@ def annotate(
     app = application()
     with tempfile.TemporaryDirectory() as spare:
         # Clips are read with OpenCV, which must not be in one process with the window's Qt.
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, get_context("spawn"), end_with, (os.getpid(),)) as pool:
             ids, pictures = pool.submit(picture_file, folder, Path(spare) / "clips.npy").result()
         images = np.load(pictures, mmap_mode="r", allow_pickle=False)
         annotation = Annotation(folder, expert, np.array(ids, np.int64))

@@ -28,9 +28,9 @@ def grader(
     """Grade the clips of a session (`casa live --grade`) until it ends; several graders share the work."""
     from casa.bus.address import Endpoint
     from casa.bus.keys import load_client_keys
-    from casa.bus.lifeline import follow_parent
     from casa.cli.output import stop_on_interrupt
     from casa.errors import InputError
+    from casa.lifeline import follow_parent
 
     if backend not in ("auto", "openvino", "torch"):
         raise InputError(f"--backend {backend}: expected auto, openvino or torch")

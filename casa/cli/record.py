@@ -29,11 +29,11 @@ def record(
     """Record a running session until it ends, or until Ctrl-C. A recorder that died is gone on with."""
     from casa.bus.address import Endpoint
     from casa.bus.keys import load_client_keys
-    from casa.bus.lifeline import follow_parent
     from casa.cli.output import print_json, stop_on_interrupt
     from casa.cli.values import seconds_of
     from casa.config import RecordConfig
     from casa.errors import InputError
+    from casa.lifeline import follow_parent
     from casa.record.process import record_bus
 
     if video not in ("none", "lossless", "mjpeg"):

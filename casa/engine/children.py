@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from casa.bus.lifeline import child_environment
 from casa.bus.messages import ProcessHealth
+from casa.lifeline import child_environment
 
 #: Waits before a process that died is started again; the last one for all that follow.
 _PAUSES_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)

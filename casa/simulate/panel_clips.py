@@ -6,6 +6,7 @@ votes takes milliseconds a clip, the pictures a tenth of a second, in as many pr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from casa.lifeline import end_with
 from casa.simulate.closeup import Field, clip_times_s, render_closeup, sample_closeup, sample_field
 from casa.simulate.closeup_anatomy import DEFECT_NAMES, Sperm, quality
 from casa.simulate.panel import (
@@ -113,7 +115,7 @@ def render_panel(
             yield _rendered((seed, k))
             advance()
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with, (os.getpid(),)) as pool:
         for clip in pool.map(_rendered, [(seed, k) for k in range(n_clips)], chunksize=8):
             yield clip
             advance()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PySide6 import QtCore
 
-from casa.bus.lifeline import child_environment
+from casa.lifeline import child_environment
 
 _END_MS = 3000
 _MAX_BYTES = 64 << 20

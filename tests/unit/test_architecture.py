@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "casa"
 
 BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels"}
-BASE |= {"weights", "statistics", "runtimes"}
+BASE |= {"weights", "statistics", "runtimes", "lifeline"}
 ALLOWED = {
     "types": set(),
     "cells": {"types"},
@@ -21,13 +21,14 @@ ALLOWED = {
     "progress": set(),
     "resources": {"errors"},
     "kernels": set(),
+    "lifeline": set(),
     "runtimes": set(),
     "statistics": set(),
     "weights": {"errors", "resources"},
     "config": {"errors", "resources"},
     "tables": {"errors", "types", "cells"},
     "graph": {"types", "errors"},
-    "bus": {"types", "cells", "errors", "config"},
+    "bus": {"types", "cells", "errors", "config", "lifeline"},
     "sources": BASE | {"simulate"},
     "detect": BASE | {"simulate", "evaluate", "sources"},  # training makes its data and scores itself
     "track": BASE,

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them: no orphan is left, however the engine dies."""
+"""Processes that end with the one that started them: no orphan is left, however that dies."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ def follow_parent() -> None:
     Linux tells the child itself. Elsewhere the silence of the bus tells it, a few seconds later.
     """
     parent = os.environ.pop(_PARENT, "")
-    if not parent.isdecimal() or not sys.platform.startswith("linux"):
+    if parent.isdecimal():
+        end_with(int(parent))
+
+
+def end_with(parent_pid: int) -> None:
+    """Get SIGTERM when that process dies, which has to be the one that started this one (Linux; elsewhere nothing)."""
+    if not sys.platform.startswith("linux"):
         return
     import ctypes
 
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != int(parent):  # it died before this was set
+    if os.getppid() != parent_pid:  # it died before this was set
         os.kill(os.getpid(), signal.SIGTERM)
