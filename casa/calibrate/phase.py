@@ -36,7 +36,7 @@ MIN_OVERLAP_PX = 48
 #: Without such a peak, pictures must be this much alike once they lie on each other.
 MIN_LIKENESS = 0.4
 _TURNS = 4
-#: The highest peak of the phase correlation is the shift where it is so much higher than the seventh, chance's.
+#: A peak of the phase correlation stands out where it is so much higher than the seventh, which is chance's.
 _LEAD = 2.0
 #: Pictures that are this much alike differ by their shift alone.
 _ALL_STILL = 0.93
@@ -81,15 +81,15 @@ def measure_shift(
         best = _refine(first, second, round(expected_px[0]), round(expected_px[1]))
         if best is not None and best.likeness > 0.4:
             return _polished(before, after, best)
+    clearest = 0.0
     for dx, dy, lead in _whole_px(first, second):
         found = _refine(first, second, dx, dy)
-        if found is not None and lead > _LEAD:
-            return _polished(before, after, found)
-        if found is not None and (best is None or _clear(found) > _clear(best)):
-            best = found
-        if best is not None and best.likeness > 0.4:
-            break
-    if best is None or best.likeness < MIN_LIKENESS:
+        # What moves by itself makes a peak as well: the shift is the one that is high, and alike.
+        if found is not None and lead * found.likeness > clearest and (lead > _LEAD or found.likeness >= MIN_LIKENESS):
+            best, clearest = found, lead * found.likeness
+    if clearest == 0.0:
+        best = None
+    if best is None:
         raise InputError(
             "two pictures do not show the same scene: use smaller moves, a still slide with fine detail, and good focus"
         )
@@ -102,11 +102,6 @@ def _polished(before: NDArray[np.number], after: NDArray[np.number], rough: Shif
         return rough
     whole = _refine(_detail(before, cut=False), _detail(after, cut=False), round(rough.dx_px), round(rough.dy_px))
     return whole if whole is not None and whole.likeness >= _ALL_STILL else rough
-
-
-def _clear(shift: Shift) -> float:
-    """How clear a match is: small parts are alike by chance."""
-    return shift.likeness * shift.overlap**0.5
 
 
 def _detail(picture: NDArray[np.number], cut: bool = True) -> FloatArray:
