@@ -36,6 +36,8 @@ MIN_OVERLAP_PX = 48
 #: Without such a peak, pictures must be this much alike once they lie on each other.
 MIN_LIKENESS = 0.4
 _TURNS = 4
+#: A peak this near to the expected shift is the shift.
+_NEAR_PX = 5.0
 #: A peak of the phase correlation stands out where it is so much higher than the seventh, which is chance's.
 _LEAD = 2.0
 #: Pictures that are this much alike differ by their shift alone.
@@ -63,7 +65,7 @@ def measure_shift(
 ) -> Shift:
     """Shift of ``after`` against ``before``, two gray pictures (h, w) of the same size.
 
-    ``expected_px`` : (dx, dy) to within a px or two, where it is known: looked at first, which is quicker.
+    ``expected_px`` : (dx, dy) to a few px, where it is known: it decides between peaks.
 
     Raises
     ------
@@ -84,6 +86,8 @@ def measure_shift(
     clearest = 0.0
     for dx, dy, lead in _whole_px(first, second):
         found = _refine(first, second, dx, dy)
+        if found is not None and lead > _LEAD and _is_near(found, expected_px):
+            return _polished(before, after, found)
         # What moves by itself makes a peak as well: the shift is the one that is high, and alike.
         if found is not None and lead * found.likeness > clearest and (lead > _LEAD or found.likeness >= MIN_LIKENESS):
             best, clearest = found, lead * found.likeness
@@ -94,6 +98,13 @@ def measure_shift(
             "two pictures do not show the same scene: use smaller moves, a still slide with fine detail, and good focus"
         )
     return _polished(before, after, best)
+
+
+def _is_near(shift: Shift, expected_px: tuple[float, float] | None) -> bool:
+    """Whether a shift is the expected one, to a few px."""
+    return expected_px is not None and bool(
+        np.hypot(shift.dx_px - expected_px[0], shift.dy_px - expected_px[1]) < _NEAR_PX
+    )
 
 
 def _polished(before: NDArray[np.number], after: NDArray[np.number], rough: Shift) -> Shift:
