@@ -85,7 +85,7 @@ def steps_of(result: SetupResult, options: SetupOptions) -> dict[str, dict[str, 
         names = ("level", "vignetting_percent", "unevenness_percent", "noise_levels", "read_noise_levels")
         names += ("electrons_per_level", "dynamic_range_stops", "clipped_high_percent")
         steps["field"] = {name: getattr(light, name) for name in names} | {
-            "bad_pixels": light.bad_pixels[:200],
+            "bad_pixels": light.bad_pixels[:200].tolist(),
             "exposure_ms": result.exposure_ms,
             "blur_um_at_100_um_s": result.blur_um,
         }
