@@ -110,14 +110,17 @@ def test_a_stage_with_backlash_and_scatter_is_measured(measured_stage):
 
 
 def test_a_stage_that_drifts_at_rest_is_noticed(renderer):
-    number = [0]
+    clock = [0.0]
+
+    def now():
+        clock[0] += 0.02
+        return clock[0]
 
     def snap():
-        number[0] += 1
-        return renderer.draw(0.02 * number[0], number[0], View(shift_px=(0.8 * number[0], 0.0)))
+        return renderer.draw(clock[0], round(50 * clock[0]), View(shift_px=(8.0 * clock[0], 0.0)))
 
-    x, y = measure_drift(snap, ((2.0, 0.0), (0.0, 2.0)), 0.1, now=lambda: 0.1 * number[0])
-    assert (x, y) == pytest.approx((4.0, 0.0), abs=0.1)
+    x, y = measure_drift(snap, ((2.0, 0.0), (0.0, 2.0)), 1.0, now=now)
+    assert (x, y) == pytest.approx((4.0, 0.0), abs=0.2)
 
 
 def test_a_stage_that_does_not_move_is_refused(renderer):
