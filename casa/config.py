@@ -6,7 +6,7 @@ This module knows no other part of casa but its errors and where shipped files l
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +23,9 @@ class Section(BaseModel):
     """A part of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 class SourceConfig(Section):
@@ -410,21 +413,7 @@ def load_config(name: str | Path, overrides: dict[str, Any] | None = None) -> Co
     InputError : no such file, not YAML, or a key or value that does not fit; the message names the key.
     """
     path = find_resource("configs", name, ".yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected sections (source, detect, track, …), got {type(data).__name__}")
-    for dotted, value in (overrides or {}).items():
-        if value is None:
-            continue
-        *sections, key = dotted.split(".")
-        target = data
-        for section in sections:
-            target[section] = dict(target.get(section) or {})
-            target = target[section]
-        target[key] = value
+    data = _read_yaml(path, overrides, "sections (source, detect, track, …)")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -434,3 +423,38 @@ def load_config(name: str | Path, overrides: dict[str, Any] | None = None) -> Co
         origin = f"--{where.rsplit('.', 1)[-1].removesuffix('_hz').replace('_', '-')}" if given else f"{path}: {where}"
         what = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{origin}: {what[:1].lower()}{what[1:]} (got {first['input']!r})") from error
+
+
+def load_section(path: Path, kind: type[AnySection], overrides: dict[str, Any] | None = None) -> AnySection:
+    """A section of its own, such as a training's, from YAML, with dotted overrides on top.
+
+    Raises
+    ------
+    InputError : not readable, or a key or value that does not fit; the message names the key.
+    """
+    data = _read_yaml(path, overrides, "keys and values")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _read_yaml(path: Path, overrides: dict[str, Any] | None, expected: str) -> dict[str, Any]:
+    """A file's mapping, with overrides by dotted key on top; those that are None are left out."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected {expected}, got {type(data).__name__}")
+    for dotted, value in (overrides or {}).items():
+        if value is None:
+            continue
+        *sections, key = dotted.split(".")
+        target = data
+        for section in sections:
+            target[section] = dict(target.get(section) or {})
+            target = target[section]
+        target[key] = value
+    return data

@@ -18,10 +18,9 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from casa.config import Fraction, Positive, Section
+from casa.config import Fraction, Positive, Section, load_section
 from casa.detect import network
 from casa.detect.augment import LabelledImage, random_view
 from casa.errors import CasaError, InputError
@@ -75,24 +74,8 @@ class EpochLog:
 
 
 def load_train_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
-    """A training configuration from YAML, with ``overrides`` (those that are None left out) on top.
-
-    Raises
-    ------
-    InputError : not readable, or a key or value that does not fit; the message names the key.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
-    data |= {key: value for key, value in (overrides or {}).items() if value is not None}
-    try:
-        return TrainConfig.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    """A training configuration from YAML; see ``casa.config.load_section``."""
+    return load_section(path, TrainConfig, overrides)
 
 
 def steps_per_epoch(config: TrainConfig, n_pictures: int) -> int:

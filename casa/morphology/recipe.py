@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from casa.config import Positive, Section
+from casa.config import Positive, Section, load_section
 from casa.errors import InputError
 from casa.morphology.crops import Crops
 from casa.morphology.distill import AidConfig, distill, draw_heads
@@ -53,30 +52,8 @@ class Member(NamedTuple):
 
 
 def load_recipe(path: Path, overrides: dict[str, Any] | None = None) -> RecipeConfig:
-    """A recipe from YAML; ``overrides`` are by dotted key ("tune.schedule.epochs"), those that are None left out.
-
-    Raises
-    ------
-    InputError : not readable, or a key or value that does not fit; the message names the key.
-    """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected keys and values, got {type(data).__name__}")
-    for key, value in (overrides or {}).items():
-        *above, last = key.split(".")
-        place = data
-        for name in above:
-            place = place.get(name) or {} if value is None else place.setdefault(name, {})
-        if value is not None:
-            place[last] = value
-    try:
-        return RecipeConfig.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    """A recipe from YAML, overrides by dotted key; see ``casa.config.load_section``."""
+    return load_section(path, RecipeConfig, overrides)
 
 
 def train_member(
