@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from casa.types import Calibration
+    from pathlib import Path
+
+    from casa.types import Calibration, SourceInfo
 
 _SPEEDS = ("vcl", "vap", "vsl")
 
 
-def profile_in_use(name: str | None) -> Calibration | None:
-    """The profile of --calibration; what speaks against using it today goes to standard error, a line each."""
-    if name is None:
-        return None
+def warn_of(calibration: Calibration | None, source: SourceInfo, binning: int | None = None) -> None:
+    """What speaks against using a profile today, to standard error, a line each. InputError: it does not fit at all."""
+    if calibration is None:
+        return
     import getpass
     from datetime import date
 
-    from casa.calibrate.profile import cautions, load_profile
+    from casa.calibrate.profile import cautions, check_fits
 
-    calibration = load_profile(name)
+    check_fits(calibration, source, binning)
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = ""
     for line in cautions(calibration, date.today(), user):
         print(f"casa: warning: {line}", file=sys.stderr, flush=True)
-    return calibration
 
 
 def calibrated_json(recording: Path | None) -> dict[str, Any]:

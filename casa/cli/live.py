@@ -55,7 +55,8 @@ def live(
 ) -> None:
     """Analyse a camera as it runs; Ctrl-C ends the session in order."""
     from casa.bus.address import Endpoint
-    from casa.cli.calibrate_use import profile_in_use
+    from casa.calibrate.profile import load_profile
+    from casa.cli.calibrate_use import warn_of
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.cli.replay import result_json
@@ -90,7 +91,7 @@ def live(
     if page is not None:
         refuse_existing(page, force)
     where = Endpoint.parse(endpoint)
-    profile = profile_in_use(calibration)
+    profile = load_profile(calibration) if calibration is not None else None
 
     from casa.engine.live import LiveOptions
     from casa.engine.live import live as run
@@ -107,6 +108,7 @@ def live(
     )
     abort = StopEvent()
     with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
+        warn_of(profile, camera.info, settings.camera.binning)
         result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
     if page is not None and output is not None and output.exists():
         from casa.report import write_report

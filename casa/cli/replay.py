@@ -99,14 +99,16 @@ def run_replay(
     uri: str, output: Path, settings: Any, calibration_name: str | None, *, force: bool, command: str
 ) -> SessionResult:
     """Open the source, replay it with a progress bar, stop in order on Ctrl-C."""
-    from casa.cli.calibrate_use import profile_in_use
+    from casa.calibrate.profile import load_profile
+    from casa.cli.calibrate_use import warn_of
     from casa.cli.output import stop_on_interrupt
     from casa.engine import replay
     from casa.progress import progress
     from casa.sources import open_source
 
-    calibration = profile_in_use(calibration_name)
+    calibration = load_profile(calibration_name) if calibration_name is not None else None
     with open_source(uri, settings.source) as source, stop_on_interrupt() as stop:
+        warn_of(calibration, source.info)
         total = source.info.n_frames
         with progress(f"analysing {Path(uri).name}", total) as bar:
             return replay(

@@ -183,7 +183,7 @@ def test_a_profile_that_is_written_is_read_back(tmp_path):
         ("um_per_px_x = 0\num_per_px_y = 0.4", "um_per_px_x: expected a positive"),
         ("um_per_px_x = nan\num_per_px_y = 0.4", "um_per_px_x"),
         ("um_per_px_x = '0.4'\num_per_px_y = 0.4", "expected a number"),
-        ("um_per_px_x = 0.4\num_per_px_y = 0.4\nscale = 3", "scale: no such key"),
+        ("um_per_px_x = 0.4\num_per_px_y = 0.4\nzoom = 3", "zoom: no such key"),
         ("um_per_px_x = 0.4\num_per_px_y = 0.4\nwidth_px = 640", "both width_px and height_px"),
         ("um_per_px_x = 0.4\num_per_px_y = 0.4\nwidth_px = 640.5\nheight_px = 2", "whole number"),
         ("um_per_px_x = 0.4\num_per_px_y = 0.4\nverified = 1", "true or false"),
