@@ -16,6 +16,9 @@ from casa.errors import CasaError
 from casa.kernels import warm_up
 from casa.types import Detections, Frame
 
+#: A live picture of so many pixels is worked on by all cores; with smaller ones they get into each other's way.
+_SHARED_OUT_PX = 1_000_000
+
 
 class DetectStage:
     """Frame -> Detections. ``look_ahead`` frames may be under way; by default as many as the backend likes.
@@ -42,7 +45,9 @@ class DetectStage:
         """Load and check the weights, and compile what runs on every frame."""
         warm_up(decode.warm_up)
         if self._detector is None:
-            self._detector = load_detector(self._config, one_at_a_time=self._look_ahead == 0)
+            width, height = self._frame_size_px or (0, 0)
+            alone = self._look_ahead == 0 and width * height >= _SHARED_OUT_PX
+            self._detector = load_detector(self._config, one_at_a_time=alone)
         if self._frame_size_px is not None:
             with suppress(Exception):  # what is wrong will be told of a frame, not of this black picture
                 self._detector.detect([np.zeros(self._frame_size_px[::-1], np.uint8)])
