@@ -48,6 +48,13 @@ def load_detector(config: DetectConfig, one_at_a_time: bool = False) -> Detector
     return Detector(backend, model, config)
 
 
+def chosen_weights(config: DetectConfig) -> tuple[Kind, Literal["cpu", "cuda"], Weights]:
+    """Backend, device and weights that ``load_detector`` would load here, checked but not loaded. Raises as that does."""
+    kind, device = _choose_backend(config)
+    kinds = {"torch": ("state",), "tensorrt": ("onnx",)}.get(kind) or _kinds_on_cpu(config.int8, kind)
+    return kind, device, resolve_weights(config.weights, kinds)
+
+
 def _load(
     config: DetectConfig, kind: Kind, device: Literal["cpu", "cuda"], one_at_a_time: bool
 ) -> tuple[Weights, Backend]:

@@ -156,6 +156,7 @@ def replay(
     stop: threading.Event | None = None,
     on_frame: Callable[[], None] = lambda: None,
     command: str = "",
+    origin: str = "",
 ) -> SessionResult:
     """Analyse a source from end to end into the recording ``output``.
 
@@ -167,6 +168,7 @@ def replay(
     force : replace an output that exists.
     stop : set it to end early: what is under way is finished, and the recording says ``interrupted``.
     on_frame : called for each frame read.
+    origin : what the recording names as its source, where ``source`` reads a copy of that.
 
     Raises
     ------
@@ -186,6 +188,8 @@ def replay(
 
     def about() -> dict[str, Any]:
         record = session_record(source.info, config, calibration, detect.model, command)
+        if origin:
+            record["source"]["uri"] = origin
         return record if grade is None else record | {"grade_model": grade.record}
 
     recording = RecordStage(recorder, about)
