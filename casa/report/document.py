@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -67,7 +67,15 @@ def write_report(
     CasaError : ``out`` cannot be written.
     """
     recording, out = Path(recording), Path(out)
-    if out.exists() and recording.exists() and out.samefile(recording):
+    check_output(out, force, [recording])
+    with open_recording(recording) as opened:
+        page = render(opened, recording.name)
+    write_whole(out, page.encode("utf-8"))
+
+
+def check_output(out: Path, force: bool, inputs: Sequence[Path]) -> None:
+    """Raise InputError where a report cannot be written: it exists, is one of its inputs, or has no folder."""
+    if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise InputError(f"{out}: is the recording itself; give the report another name")
     if out.is_dir():
         raise InputError(f"{out}: is a folder; give the report's file name")
@@ -75,11 +83,13 @@ def write_report(
         raise InputError(f"{out}: exists already; give another name, or --force to replace it")
     if not out.parent.is_dir():
         raise InputError(f"{out}: the folder {out.parent} does not exist; make it first, or give another name")
-    with open_recording(recording) as opened:
-        page = render(opened, recording.name)
+
+
+def write_whole(out: Path, data: bytes) -> None:
+    """Write a report, whole or not at all. Raises CasaError where it cannot be."""
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_bytes(data)
         os.replace(partial, out)
     except OSError as error:
         with suppress(OSError):
@@ -91,6 +101,11 @@ def write_report(
 
 def render(recording: Recording, name: str) -> str:
     """The report of an open recording as HTML; ``name`` is the recording's file name."""
+    return fill("report.html.j2", gather(recording, name))
+
+
+def fill(template: str, values: dict[str, Any]) -> str:
+    """A template of this package with its values."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -103,7 +118,7 @@ def render(recording: Recording, name: str) -> str:
     environment.filters["figure"] = figure_words
     environment.filters["duration"] = duration_words
     environment.filters["interval"] = interval_words
-    return environment.get_template("report.html.j2").render(gather(recording, name))
+    return environment.get_template(template).render(values)
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -139,7 +154,8 @@ def duration_words(seconds: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def _strip(row: WhoRow) -> Any:
+def strip_of(row: WhoRow) -> Any:
+    """A row's result beside its limit; None where there is no limit or no result."""
     if row.limit is None or row.figure.value is None:
         return None
     reached = max(row.figure.value, row.figure.interval[1] if row.figure.interval else 0.0, row.limit * 2)
@@ -192,7 +208,8 @@ def recording_status(recording: Recording) -> dict[str, Any]:
     return {"word": word, "text": sentence, "complete": recording.status == "complete" and recording.recovered is None}
 
 
-def _date(text: Any) -> str:
+def date_words(text: Any) -> str:
+    """A moment as a date and a time of day."""
     try:
         return datetime.fromisoformat(str(text)).strftime("%-d %B %Y, %H:%M UTC") if text else texts.NOT_KNOWN
     except ValueError:
@@ -239,7 +256,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "texts": texts,
         "title": Path(source.uri).name or source.uri,
         "status": status,
-        "date": _date(session.get("created_utc")),
+        "date": date_words(session.get("created_utc")),
         "version": str(session.get("casa_version") or __version__),
         "source": source,
         "timing": timing,
@@ -263,10 +280,10 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
             n_tracks,
             loss_reasons(frames),
             separated,
-            _day(session.get("created_utc")),
+            day_of(session.get("created_utc")),
         ),
         "summary_flags": list(summary.flags) if summary is not None else [],
-        "who_rows": [(row, _strip(row)) for row in rows],
+        "who_rows": [(row, strip_of(row)) for row in rows],
         "motility_bar": motility_bar(percent) if all(value is not None for value in percent.values()) else None,
         "overlay": over,
         "field": field_plot(paths, source.width_px, source.height_px, scale) if paths else None,
@@ -291,7 +308,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
     }
 
 
-def _day(created_utc: object) -> date | None:
+def day_of(created_utc: object) -> date | None:
     """The day of a recording; None where it does not say."""
     try:
         return datetime.fromisoformat(str(created_utc)).date()

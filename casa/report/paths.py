@@ -6,7 +6,7 @@ recording of any length makes a page of about the same size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,18 +159,24 @@ def one_second(path: Path, scale: Scale) -> tuple[NDArray[np.float64], NDArray[n
     return (x[inside] - x[0]) * scale.x, (y[inside] - y[0]) * scale.y
 
 
-def origin_plot(paths: list[Path], scale: Scale) -> tuple[Markup, int] | None:
+def reach_of(paths: Sequence[Path], scale: Scale) -> float:
+    """How far from its start a second of almost every path leads; 0 without any path of a second."""
+    reach = [float(np.hypot(*piece).max()) for path in paths if (piece := one_second(path, scale)) is not None]
+    return float(np.percentile(reach, 98)) if reach else 0.0
+
+
+def origin_plot(paths: Sequence[Path], scale: Scale, reach: float | None = None) -> tuple[Markup, int] | None:
     """Each path's first second from one origin, inside the circles that part the grades; None without any.
 
     WHO 2021 grades by the distance from start to end within one second, so a path's end lies inside or outside
-    of the 5 and 25 um circles as its sperm is non-progressive, slow or rapid.
+    of the 5 and 25 um circles as its sperm is non-progressive, slow or rapid. ``reach`` is what the plot is to hold, by
+    default ``reach_of`` these paths; plots that share it can be compared.
     """
     pieces = [(path, piece) for path in paths if (piece := one_second(path, scale)) is not None]
     if not pieces:
         return None
-    reach = np.array([np.hypot(x, y).max() for _, (x, y) in pieces])
     calibrated = scale.unit != "px"
-    radius = max(float(np.percentile(reach, 98)) * 1.06, 30.0 if calibrated else 5.0)
+    radius = max((reach_of(paths, scale) if reach is None else reach) * 1.06, 30.0 if calibrated else 5.0)
     half = 2000.0
     unit = half / radius
     step = max(nice_step(radius, 3), 50.0) if calibrated else nice_step(radius, 3)

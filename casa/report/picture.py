@@ -69,7 +69,7 @@ def choose_picture(times_ns: Sequence[int], table: TrackTable) -> int:
     return int(np.argmax(counts))
 
 
-def _nearest_rows(table: TrackTable, t_ns: int) -> NDArray[np.int64]:
+def nearest_rows(table: TrackTable, t_ns: int) -> NDArray[np.int64]:
     """For each track put out near ``t_ns``, the row of ``table`` nearest to it."""
     rows = np.flatnonzero(np.abs(table.t_ns - t_ns) <= round(NEAR_S * 1e9))
     rows = rows[np.lexsort((np.abs(table.t_ns[rows] - t_ns), table.track_id[rows]))]
@@ -107,13 +107,17 @@ def overlay(
     shades: Mapping[int, str],
     scale: Scale,
     start_ns: int,
+    numbered: bool = True,
 ) -> Overlay:
-    """The picture with every track near it: box, id and grade letter, and its path within a second of the picture."""
+    """The picture with every track near it: box, id and grade letter, and its path within a second of the picture.
+
+    Not ``numbered`` it is to be shown small: grade letters alone, and larger.
+    """
     height, width = image.shape[:2]
     near = table.select(np.abs(table.t_ns - t_ns) <= round(REACH_S * 1e9))
     near = near.select(np.argsort(near.t_ns, kind="stable"))
-    boxed = _nearest_rows(near, t_ns)
-    size = width / 640
+    boxed = nearest_rows(near, t_ns)
+    size = width / 640 * (1.0 if numbered else 1.7)
     body = [
         f'<image href="{jpeg_data_uri(image)}" x="0" y="0" width="{width * 10}" height="{height * 10}" '
         'preserveAspectRatio="none"/>'
@@ -132,9 +136,12 @@ def overlay(
         )
         body.append(f'<path d="{d}" class="casing"/><path d="{d}" class="on-{kind}"/>')
         body.append(f'<rect {drawn_box} class="casing"/><rect {drawn_box} class="on-{kind}"/>')
-        words = str(track_id) + (f" {kind}" if kind != "u" else "")
+        letter = kind if kind != "u" else ""
+        words = f"{track_id} {letter}".strip() if numbered else letter
         box = (float(left) * 10, float(top) * 10, float(near.w_px[row]) * 10, float(near.h_px[row]) * 10)
         x, y = _label_place(box, len(words), size, (width * 10, height * 10), taken)
+        if not words:
+            continue
         labels.append(
             f'<text x="{x:.0f}" y="{y:.0f}" class="id" font-size="{size * LETTER:.0f}">{escape(words)}</text>'
         )
@@ -143,6 +150,6 @@ def overlay(
     body.append(
         scale_bar(width * 10 - size * 20, height * 10 + foot * 0.8, width * 10, 10 / scale.x, scale.unit, size * 100)
     )
-    said = f"Picture of the field, frame {index}, with {len(boxed)} tracked sperm boxed and numbered"
+    said = f"Picture of the field, frame {index}, with {len(boxed)} tracked sperm boxed" + " and numbered" * numbered
     drawing = svg(width * 10, height * 10 + foot, body, said, "overlay")
     return Overlay(drawing, index, (t_ns - start_ns) / 1e9, len(boxed))

@@ -120,7 +120,7 @@ def method_group(session: Mapping[str, Any], summary: Summary | None, calibratio
         items.append(Item("Window of the motility grade", f"{settings['grade_window_s']:g} s", "setting"))
     if "min_duration_s" in settings:
         items.append(Item("Shortest track measured", f"{settings['min_duration_s']:g} s", "setting"))
-    items.append(Item("Tracks", _tracks_words(session)))
+    items.append(Item("Tracks", tracks_words(session)))
     items.append(Item("Positions", "as detected; not smoothed; missed frames are left out, not filled in"))
     items.append(Item("Percentages", "weigh each track by its time in view"))
     items.append(
@@ -155,7 +155,7 @@ def method_group(session: Mapping[str, Any], summary: Summary | None, calibratio
     return Group("Method", tuple(items))
 
 
-def _tracks_words(session: Mapping[str, Any]) -> str:
+def tracks_words(session: Mapping[str, Any]) -> str:
     """Which tracks the figures are of."""
     match session.get("tracks"):
         case "refined":

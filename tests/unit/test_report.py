@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 from dataclasses import asdict, dataclass, replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from pages import Page
 from typer.testing import CliRunner
 
 from casa.cli.report import report as report_command
@@ -34,43 +34,6 @@ FPS_HZ = 60.0
 N_FRAMES = 90
 WIDTH, HEIGHT = 320, 240
 CALIBRATION = Calibration("bench", 0.5, 0.5, WIDTH, HEIGHT, 2.0, 20.0, 1.0, True)
-VOID = {"meta", "link", "img", "br", "hr", "input", "image"}
-
-
-class Page(HTMLParser):
-    """Collects elements and words, and fails on tags that do not nest."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(source)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-    def values(self) -> list[float]:
-        return [float(a["value"] or "nan") for tag, a in self.elements if tag == "data"]
 
 
 @dataclass
