@@ -38,17 +38,36 @@ def add(
     recordings: Annotated[list[Path], typer.Argument(metavar="RUN.h5...", help="Recordings of fields.")],
     replicate: Annotated[int, typer.Option(help="The replicate they are of, 1 or 2.")],
 ) -> None:
-    """Add recorded fields to a replicate of a sample."""
-    from casa.record import Recording
-    from casa.samples.pool import read_field
+    """Add recorded fields to a replicate of a sample: all of them, or none where one does not fit."""
+    from casa.engine.corrected import open_with
+    from casa.errors import InputError
+    from casa.samples.pool import check_alike, read_field, read_fields
     from casa.samples.sample import add_field, read_sample
 
+    if replicate not in (1, 2):
+        raise InputError(f"--replicate {replicate}: expected 1 or 2")
     sample = read_sample(folder)
-    for path in recordings:
-        with Recording(path) as recording:
-            recording_id = recording.recording_id
-        read_field(path, replicate)  # what cannot be pooled is not taken
-        sample = add_field(folder, sample, path, recording_id, replicate)
+    opened = open_with(False, None)
+    new = [read_field(path, replicate, opened) for path in recordings]
+    check_alike([*read_fields(folder, sample, opened), *new])
+    for field in new:
+        sample = add_field(folder, sample, field.path, field.recording_id, replicate)
+    typer.echo(f"sample {sample.sample_id!r} has {len(sample.fields)} fields", err=True)
+
+
+@app.command()
+def remove(
+    folder: Folder,
+    recordings: Annotated[
+        list[str], typer.Argument(metavar="RUN.h5...", help="Recordings, as sample.json or a path names them.")
+    ],
+) -> None:
+    """Take recordings out of a sample; their files stay where they are, or need not be there."""
+    from casa.samples.sample import read_sample, remove_field
+
+    sample = read_sample(folder)
+    for recording in recordings:
+        sample = remove_field(folder, sample, recording)
     typer.echo(f"sample {sample.sample_id!r} has {len(sample.fields)} fields", err=True)
 
 
@@ -56,11 +75,12 @@ def add(
 def finish(folder: Folder, as_json: AsJson = False) -> None:
     """Pool a sample's fields, compare its replicates, and say whether more has to be counted."""
     from casa.cli.output import print_json
+    from casa.engine.corrected import open_with
     from casa.samples.pool import sample_figures
     from casa.samples.sample import read_sample
 
     sample = read_sample(folder)
-    figures = sample_figures(folder, sample)
+    figures = sample_figures(folder, sample, open_with(False, None))
     if as_json:
         print_json(result_json(sample, figures))
     else:

@@ -8,6 +8,7 @@ frame of each field, or wider where fields differ by more than that.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from casa.errors import InputError
 from casa.record import Recording
 from casa.samples.replicates import MIN_CELLS, Agreement, compare_counts, compare_percentages
-from casa.samples.sample import Sample, paths_of
+from casa.samples.sample import FILE, Sample, paths_of
 from casa.statistics import effective_count, poisson_interval, wilson_percent
 from casa.types import MOTILITY_GRADES, Calibration, FloatArray, KinematicsTable
 
@@ -30,11 +31,16 @@ _KEYS = (*MOTILITY_GRADES, "pr", "total")
 class FieldFigures:
     """What a recording gives.
 
-    ``seconds_by_grade`` (4,) and ``weights`` (n,), s, are of its graded tracks; ``volume_ml`` is of the field.
+    ``video`` tells what was recorded (check sum of the file, or the simulation), None where nothing does;
+    ``analysed_with`` the casa and the check sum of the detector. ``seconds_by_grade`` (4,) and ``weights`` (n,), s, are
+    of its graded tracks; ``volume_ml`` is of the field.
     """
 
     path: Path
     replicate: int
+    recording_id: str
+    video: str | None
+    analysed_with: tuple[str, str]
     fps_hz: float
     calibration: Calibration
     heads: float
@@ -70,7 +76,7 @@ class SampleFigures:
     """A sample's figures, and whether they can be reported.
 
     ``agreement`` compares the replicates by percentage (of pr, c, d) and by count; ``reasons`` say why more has to be
-    counted, one line each; without any the sample is accepted.
+    counted, one line each; without any the sample is accepted. ``fields`` are in the order of the sample's file.
     """
 
     pooled: Pooled
@@ -79,6 +85,7 @@ class SampleFigures:
     total_m: Estimate
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    fields: tuple[FieldFigures, ...]
 
     @property
     def accepted(self) -> bool:
@@ -86,23 +93,39 @@ class SampleFigures:
         return not self.reasons
 
 
-def read_field(path: Path, replicate: int) -> FieldFigures:
-    """The figures of a recording. Raises InputError for one without a scale, or that broke off."""
-    with Recording(path) as recording:
+def read_field(path: Path, replicate: int, open_recording: Callable[[Path], Recording] = Recording) -> FieldFigures:
+    """The figures of a recording.
+
+    ``open_recording`` may give other tracks than the file's (`casa.engine.corrected`).
+
+    Raises
+    ------
+    InputError : a recording without a scale, that broke off, or of which no frame was analysed.
+    """
+    with open_recording(path) as recording:
         summary, calibration, source = recording.summary(), recording.calibration, recording.source
         if summary is None:
             raise InputError(f"{path}: broke off before its figures were made; record the field again")
         if calibration is None:
             raise InputError(f"{path}: has no scale, so it has no motility; analyse it with --calibration")
-        rows = recording.kinematics()
+        if summary.heads_per_frame is None:
+            raise InputError(f"{path}: no frame of it was analysed, which is not an empty field; record it again")
+        rows, session, recording_id = recording.kinematics(), recording.session, recording.recording_id
+    digest = (session.get("source") or {}).get("sha256")
     area_um2 = source.width_px * calibration.um_per_px_x * source.height_px * calibration.um_per_px_y
     depth_um = calibration.chamber_depth_um
     return FieldFigures(
         path=path,
         replicate=replicate,
+        recording_id=recording_id,
+        video=digest or (source.uri if source.timestamps == "simulated" and not session.get("session_id") else None),
+        analysed_with=(
+            str(session.get("casa_version") or "?"),
+            str((session.get("model") or {}).get("sha256") or "?"),
+        ),
         fps_hz=source.fps_hz,
         calibration=calibration,
-        heads=summary.heads_per_frame or 0.0,
+        heads=summary.heads_per_frame,
         area_um2=area_um2,
         volume_ml=None if depth_um is None else area_um2 * depth_um * 1e-12 / calibration.chamber_factor,
         seconds_by_grade=np.nansum(rows.time_by_grade_s, axis=0),
@@ -112,17 +135,35 @@ def read_field(path: Path, replicate: int) -> FieldFigures:
     )
 
 
-def sample_figures(folder: Path, sample: Sample) -> SampleFigures:
+def read_fields(
+    folder: Path, sample: Sample, open_recording: Callable[[Path], Recording] = Recording
+) -> list[FieldFigures]:
+    """The figures of a sample's recordings. Raises InputError for one that is gone, or another one in its place."""
+    fields = []
+    for entry, path in paths_of(folder, sample):
+        found = read_field(path, entry.replicate, open_recording)
+        if found.recording_id != entry.recording_id:
+            raise InputError(
+                f"{path}: is another recording than the one that was added to {folder / FILE}; put that one back, or"
+                f" `casa sample remove {folder} {entry.recording}` and add this one"
+            )
+        fields.append(found)
+    return fields
+
+
+def sample_figures(
+    folder: Path, sample: Sample, open_recording: Callable[[Path], Recording] = Recording
+) -> SampleFigures:
     """Read and pool the recordings of a sample.
 
     Raises
     ------
     InputError : no field yet, a recording that is gone, or fields of different calibrations or frame rates.
     """
-    fields = [read_field(path, entry.replicate) for entry, path in paths_of(folder, sample)]
+    fields = read_fields(folder, sample, open_recording)
     if not fields:
         raise InputError(f"{folder}: the sample has no field yet; `casa sample add {folder} RUN.h5 --replicate 1`")
-    _check_alike(fields)
+    check_alike(fields)
     by_replicate = {number: [f for f in fields if f.replicate == number] for number in (1, 2)}
     replicates = tuple(pool(group, sample.dilution) for group in by_replicate.values() if group)
     pooled = pool(fields, sample.dilution)
@@ -132,14 +173,22 @@ def sample_figures(folder: Path, sample: Sample) -> SampleFigures:
     total = Estimate(None)
     if volume is not None and value is not None and interval is not None:
         total = Estimate(value * volume, (interval[0] * volume, interval[1] * volume))
+    reasons, notes = tuple(_why_more(replicates, agreement)), tuple(_notes(fields))
+    return SampleFigures(pooled, replicates, agreement, total, reasons, notes, tuple(fields))
+
+
+def _notes(fields: Sequence[FieldFigures]) -> list[str]:
+    """What else to know, one line each."""
     flags = sorted({flag for f in fields for flag in f.flags})
     notes = [f"in at least one field: {', '.join(flag.replace('_', ' ') for flag in flags)}"] if flags else []
     if not all(f.calibration.verified for f in fields):
         notes.append("the calibration was never verified against a stage micrometer")
-    return SampleFigures(pooled, replicates, agreement, total, tuple(_why_more(replicates, agreement)), tuple(notes))
+    if len({f.analysed_with for f in fields}) > 1:
+        notes.append("the fields were analysed with different versions of casa or of the detector's weights")
+    return notes
 
 
-def pool(fields: list[FieldFigures], dilution: float = 1.0) -> Pooled:
+def pool(fields: Sequence[FieldFigures], dilution: float = 1.0) -> Pooled:
     """The figures of fields together; ``dilution`` multiplies the concentration."""
     seconds = np.sum([f.seconds_by_grade for f in fields], axis=0)
     cells = effective_count(np.concatenate([f.weights for f in fields]))
@@ -153,7 +202,7 @@ def pool(fields: list[FieldFigures], dilution: float = 1.0) -> Pooled:
     return Pooled(len(fields), cells, heads, motility, _concentration(fields, dilution))
 
 
-def _concentration(fields: list[FieldFigures], dilution: float) -> Estimate:
+def _concentration(fields: Sequence[FieldFigures], dilution: float) -> Estimate:
     volumes = [f.volume_ml for f in fields if f.volume_ml is not None]
     if len(volumes) < len(fields):
         return Estimate(None)
@@ -175,11 +224,18 @@ def _student_95(degrees: int) -> float:
     return float(stdtrit(degrees, 0.975))
 
 
-def _check_alike(fields: list[FieldFigures]) -> None:
-    """Raise InputError unless the fields can be pooled."""
+def check_alike(fields: Sequence[FieldFigures]) -> None:
+    """Raise InputError unless the fields can be pooled: each another one, of one calibration and one frame rate."""
     first = fields[0]
     scale = lambda c: (c.um_per_px_x, c.um_per_px_y, c.chamber_depth_um, c.chamber_factor)  # noqa: E731
-    for f in fields[1:]:
+    seen: dict[str, FieldFigures] = {}
+    for f in fields:
+        for identity in (f.recording_id, f.video):
+            if identity is not None and (known := seen.setdefault(identity, f)) is not f:
+                what = "is the same recording as" if identity == f.recording_id else "was made from the same video as"
+                raise InputError(
+                    f"{f.path}: {what} {known.path} of replicate {known.replicate}; nothing may be counted twice"
+                )
         if scale(f.calibration) != scale(first.calibration):
             raise InputError(
                 f"{f.path}: calibration {f.calibration.name!r} differs from {first.calibration.name!r} of {first.path};"

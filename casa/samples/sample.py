@@ -82,12 +82,30 @@ def add_field(folder: Path, sample: Sample, recording: Path, recording_id: str, 
     return sample
 
 
+def remove_field(folder: Path, sample: Sample, recording: str) -> Sample:
+    """A sample without a field; written too. ``recording`` as its file names it, or a path, which need not exist.
+
+    Raises InputError where no field is of it.
+    """
+    given = Path(recording).resolve()
+    kept = [f for f in sample.fields if f.recording != recording and (folder / f.recording).resolve() != given]
+    if len(kept) == len(sample.fields):
+        names = ", ".join(f.recording for f in sample.fields) or "none"
+        raise InputError(f"{recording}: is not in sample {sample.sample_id!r}; its recordings: {names}")
+    sample = replace(sample, fields=tuple(kept))
+    write_sample(folder, sample)
+    return sample
+
+
 def paths_of(folder: Path, sample: Sample) -> Iterator[tuple[Field, Path]]:
     """Each field with its recording's path. Raises InputError where one is not there any more."""
     for entry in sample.fields:
         path = folder / entry.recording
         if not path.is_file():
-            raise InputError(f"{path}: belongs to sample {sample.sample_id!r} and is not there; put it back")
+            raise InputError(
+                f"{path}: belongs to sample {sample.sample_id!r} and is not there; put it back, or"
+                f" `casa sample remove {folder} {entry.recording}`"
+            )
         yield entry, path
 
 

@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from recordings import SESSION, SUMMARY
+from recordings import SESSION
 from running import casa
+from samples import record_field, sample_of
 
 from casa.errors import InputError
-from casa.record import Recorder
+from casa.record import Recording
 from casa.samples.pool import sample_figures
 from casa.samples.replicates import compare_counts, compare_percentages, largest_difference_percent
-from casa.samples.sample import Sample, add_field, new_sample, read_sample
-from casa.types import FrameAccount, FrameStatus, KinematicsTable
-
-
-def record_field(path: Path, cells: tuple[int, int, int, int], heads: float = 20.0, **session: object) -> str:
-    """A recording of ``cells`` tracks in grades a to d, each seen for 2 s. Gives its id."""
-    grade = np.repeat(np.arange(4), cells)
-    n = len(grade)
-    columns: dict[str, object] = dict.fromkeys(KinematicsTable.__dataclass_fields__, np.ones(n))
-    seconds = np.zeros((n, 4))
-    seconds[np.arange(n), grade] = 2.0
-    columns |= {
-        "track_id": np.arange(1, n + 1),
-        "n_frames": np.full(n, 100),
-        "t_start_ns": np.zeros(n, np.int64),
-        "flags": np.zeros(n, np.int64),
-        "motility_grade": np.array(["a", "b", "c", "d"])[grade],
-        "time_by_grade_s": seconds,
-    }
-    recorder = Recorder(path)
-    recorder.open(SESSION | session)
-    recorder.kinematics(KinematicsTable(**columns))  # type: ignore[arg-type]
-    recorder.frame(0, 0, 0, FrameStatus.PROCESSED)
-    summary = type(SUMMARY)(n, heads, None, {}, 2.0 * n, None, None)
-    recorder.finish("complete", FrameAccount(1, 1), summary, {"p50": None, "p99": None})
-    from casa.record import Recording
-
-    with Recording(path) as recording:
-        return recording.recording_id
-
-
-def sample_of(folder: Path, *replicates: tuple[tuple[int, int, int, int], ...], heads: float = 20.0) -> Sample:
-    """A sample of made-up fields, by replicate."""
-    sample = new_sample(folder, Sample("S-1", "me", volume_ml=2.0))
-    for number, fields in enumerate(replicates, 1):
-        for index, cells in enumerate(fields):
-            path = folder / f"{number}-{index}.h5"
-            sample = add_field(folder, sample, path, record_field(path, cells, heads), number)
-    return sample
+from casa.samples.sample import Sample, add_field, new_sample, read_sample, remove_field
 
 
 @pytest.mark.parametrize(
@@ -135,7 +97,7 @@ def test_a_recording_twice_other_calibrations_and_other_rates_are_refused(tmp_pa
     with pytest.raises(InputError, match=r"other\.h5: calibration 'other' differs"):
         sample_figures(folder, mixed)
     path = folder / "fast.h5"
-    faster = SESSION["source"] | {"fps_hz": 60.0}
+    faster = SESSION["source"] | {"fps_hz": 60.0, "sha256": "60"}
     mixed = add_field(folder, sample, path, record_field(path, (1, 1, 1, 1), source=faster), 2)
     with pytest.raises(InputError, match=r"60 frames/s"):
         sample_figures(folder, mixed)
@@ -163,3 +125,52 @@ def test_the_command_goes_from_fields_to_a_result(tmp_path):
     again = casa("sample", "new", "s", "--id", "x", cwd=tmp_path)
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1
+
+
+def test_the_same_video_or_another_recording_in_its_place_is_refused(tmp_path):
+    folder = tmp_path / "s"
+    sample = sample_of(folder, ((50, 50, 50, 50),))
+    again = folder / "again.h5"
+    twice = add_field(folder, sample, again, record_field(again, (1, 1, 1, 1), source=source_of(folder / "1-0.h5")), 2)
+    with pytest.raises(InputError, match=r"again\.h5: was made from the same video as .*1-0\.h5 of replicate 1"):
+        sample_figures(folder, twice)
+    record_field(folder / "new.h5", (1, 1, 1, 1))
+    (folder / "new.h5").replace(folder / "1-0.h5")
+    with pytest.raises(InputError, match=r"1-0\.h5: is another recording than the one that was added"):
+        sample_figures(folder, sample)
+
+
+def source_of(path):
+    with Recording(path) as recording:
+        return recording.session["source"]
+
+
+def test_a_field_without_an_analysed_frame_is_no_empty_field(tmp_path):
+    sample = new_sample(tmp_path, Sample("S"))
+    path = tmp_path / "nothing.h5"
+    sample = add_field(tmp_path, sample, path, record_field(path, (0, 0, 0, 0), None), 1)
+    with pytest.raises(InputError, match=r"nothing\.h5: no frame of it was analysed"):
+        sample_figures(tmp_path, sample)
+
+
+def test_a_recording_that_is_gone_can_be_taken_out(tmp_path):
+    sample = sample_of(tmp_path, ((50, 50, 50, 50), (50, 50, 50, 50)))
+    (tmp_path / "1-0.h5").unlink()
+    with pytest.raises(InputError, match=r"is not there; put it back, or `casa sample remove .* 1-0\.h5`"):
+        sample_figures(tmp_path, sample)
+    with pytest.raises(InputError, match=r"x\.h5: is not in sample 'S-1'; its recordings: 1-0\.h5, 1-1\.h5"):
+        remove_field(tmp_path, sample, "x.h5")
+    left = remove_field(tmp_path, sample, str(tmp_path / "1-0.h5"))
+    assert [f.recording for f in read_sample(tmp_path).fields] == ["1-1.h5"]
+    assert sample_figures(tmp_path, left).pooled.n_fields == 1
+
+
+def test_fields_are_added_all_or_none(tmp_path):
+    record_field(tmp_path / "good.h5", (50, 50, 50, 50))
+    record_field(tmp_path / "fast.h5", (1, 1, 1, 1), source=SESSION["source"] | {"fps_hz": 60.0, "sha256": "60"})
+    assert casa("sample", "new", "s", "--id", "x", cwd=tmp_path).returncode == 0
+    done = casa("sample", "add", "s", "good.h5", "fast.h5", "--replicate", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "60 frames/s" in done.stderr
+    assert read_sample(tmp_path / "s").fields == ()
