@@ -3,11 +3,13 @@
 Memory does not grow with time: samples of ended tracks are dropped, and a track that stays in view has what came
 before its last seconds summed up. Time is cut into epochs of one second; a track that ended is measured when its
 last epoch has passed, with the jitter and the drift known by then, so that the same tracks give the same rows
-whether they come live, from a table, or with their end told early or late.
+whether they come live, from a table, or with their end told early or late. They are measured a few a frame in the
+epoch after it: all at once would hold up one frame a second.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ _DRIFT_SPREAD_PX_S = 10.0
 #: Stretches of track kept for the estimate of the jitter: the newest ones.
 _STRETCHES_KEPT = 512
 _MIN_STRETCHES = 3
+#: Ended tracks are measured one a frame, and one more for each so many that wait.
+_WAITING_A_ROW = 16
 #: A track not seen for so long at the end of an epoch has ended, or is in a gap.
 _STILL_SEEN_S = 0.1
 
@@ -56,6 +60,7 @@ class KinematicsAccumulator:
         self._buffers = TrackBuffers()
         self._sums: dict[int, TrackSums] = {}
         self._ended: dict[int, None] = {}
+        self._ready: dict[int, None] = {}  # ended, and their last epoch has passed
         self._drift = DriftPath(EPOCH_S)
         self._velocities: list[Any] = []
         self._noise = np.empty((0, 9))
@@ -75,6 +80,7 @@ class KinematicsAccumulator:
         if self._n_frames == 0:
             self._start_ns = tracks.t_ns
         rows = self._close_epochs(tracks.t_ns)
+        rows += self._rows_of_ready(1 + len(self._ready) // _WAITING_A_ROW)
         self._n_frames += 1
         self._last_ns = tracks.t_ns
         self._n_heads += self._heads_in_frame(tracks)
@@ -85,17 +91,18 @@ class KinematicsAccumulator:
             for slot in full.tolist():
                 self._measure(by_slot[slot], slot, last=False)
         for key in tracks.ended_ids.tolist():
-            if key in self._buffers.slot_of:
+            if key in self._buffers.slot_of and key not in self._ready:
                 self._ended[key] = None
         return table_of(rows) if rows else self._no_rows
 
     def finish(self) -> KinematicsTable:
         """The rows of the tracks that are left; nothing can be added after."""
+        rows = self._rows_of_ready(len(self._ready))
         length_s = (self._last_ns - self._start_ns) / 1e9 - len(self._jitter) * EPOCH_S
         if not self._finished and self._n_frames:
             self._finished = True
             self._close_epoch(max(length_s, 0.0))
-        return table_of([self._row(key) for key in list(self._buffers.slot_of)])
+        return table_of(rows + [self._row(key) for key in list(self._buffers.slot_of)])
 
     def summary(self) -> Summary:
         """The figures of the field, of all rows given so far."""
@@ -129,10 +136,13 @@ class KinematicsAccumulator:
         return int(_count_inside(tracks.xyxy, *self._frame_size_px))
 
     def _close_epochs(self, t_ns: int) -> list[dict[str, Any]]:
-        passed = self._epoch_of(t_ns)
+        passed, rows = self._epoch_of(t_ns), []
+        if len(self._jitter) < passed:
+            rows = self._rows_of_ready(len(self._ready))  # with the jitter and the drift of their own epoch
         while len(self._jitter) < passed:
             self._close_epoch(EPOCH_S)
-        return self._rows_of_ended() if self._ended else []
+        self._find_ready()
+        return rows
 
     def _close_epoch(self, length_s: float) -> None:
         self._velocities = [*self._velocities, self._buffers.epoch_velocities(0.5 * EPOCH_S)][-_DRIFT_EPOCHS:]
@@ -152,15 +162,20 @@ class KinematicsAccumulator:
                 self._noise = np.concatenate([self._noise, new])[-_STRETCHES_KEPT:]
         self._jitter.append(jitter_of_field(self._noise) if len(self._noise) >= _MIN_STRETCHES else Jitter())
 
-    def _rows_of_ended(self) -> list[dict[str, Any]]:
-        """Rows of ended tracks whose last epoch has passed."""
-        rows = []
+    def _find_ready(self) -> None:
+        """Ended tracks whose last epoch has passed are ready to be measured."""
         for key in list(self._ended):
             slot = self._buffers.slot_of[key]
             last_ns = int(self._buffers.t_ns[slot, self._buffers.n[slot] - 1])
             if self._epoch_of(last_ns) < len(self._jitter):
-                rows.append(self._row(key))
-        return rows
+                del self._ended[key]
+                self._ready[key] = None
+
+    def _rows_of_ready(self, n: int) -> list[dict[str, Any]]:
+        first = list(islice(self._ready, n))
+        for key in first:
+            del self._ready[key]
+        return [self._row(key) for key in first]
 
     def _epoch_of(self, t_ns: int) -> int:
         return int((t_ns - self._start_ns) // int(EPOCH_S * 1e9))
@@ -183,7 +198,6 @@ class KinematicsAccumulator:
     def _row(self, track_id: int) -> dict[str, Any]:
         self._measure(track_id, self._buffers.slot_of[track_id], last=True)
         self._buffers.release(track_id)
-        self._ended.pop(track_id, None)
         sums = self._sums.pop(track_id)
         row = row_of(track_id, sums, self._config, self._calibration)
         self._n_tracks += 1

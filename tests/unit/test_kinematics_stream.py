@@ -67,6 +67,19 @@ def test_live_and_from_a_table_the_same_rows_come_out(config, late_frames):
     assert wanted_summary.n_tracks == len(wanted)
 
 
+def test_many_tracks_that_end_together_do_not_hold_up_one_frame():
+    table = random_tracks(n_tracks=60, n_frames=200)
+    t_ns = np.unique(table.t_ns)
+    ended = table.select(table.t_ns < 1.9e9)  # many end here at once
+    stayed = table.select(table.track_id == table.track_id[np.argmax(table.t_ns)])
+    accumulator = KinematicsAccumulator(KinematicsConfig(), SCALE)
+    both = TrackTable.concatenate([ended, stayed.select(stayed.t_ns >= 1.9e9)])
+    came = [len(accumulator.add(tracks)) for tracks in frames_of(both)]
+    assert t_ns[-1] > 3e9
+    assert sum(came) > 20
+    assert max(came) <= 1 + 60 // 16
+
+
 def test_rows_come_within_a_second_or_so_of_a_tracks_end():
     table = random_tracks(n_tracks=40)
     accumulator = KinematicsAccumulator(KinematicsConfig(), SCALE)
