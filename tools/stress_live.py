@@ -3,6 +3,7 @@ What follows ``--`` goes to ``casa live``.
 
 python tools/stress_live.py kills --of recorder --times 20
 python tools/stress_live.py kills --of engine --times 20
+xvfb-run python tools/stress_live.py kills --of viewer --times 20
 python tools/stress_live.py viewers --seconds 60
 python tools/stress_live.py session --seconds 600 -- --view
 python tools/stress_live.py fuzz --messages 1000000
@@ -183,6 +184,37 @@ def kill_engine(times: int, rng: random.Random, more: list[str]) -> dict[str, An
     }
 
 
+def kill_viewer(times: int, rng: random.Random, more: list[str]) -> dict[str, Any]:
+    """One session; the real window is opened and killed at random moments, some while it is still starting."""
+    with tempfile.TemporaryDirectory() as name:
+        session = Session(Path(name), *more)
+        before = session.wait_running()
+        shown = 0
+        for _ in range(times):
+            window = subprocess.Popen(
+                [sys.executable, "-m", "casa", "view", session.endpoint],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=name,
+            )  # fmt: skip
+            deadline = time.monotonic() + rng.uniform(0.5, 6)
+            seen = False
+            while time.monotonic() < deadline:
+                time.sleep(0.25)
+                seen = seen or ((found := session.status()) is not None and found.metrics.viewers > 0)
+            shown += seen
+            window.kill()
+            window.communicate()
+        after = session.status()
+        result = session.stop()
+        return {
+            "kills": times,
+            "killed_while_it_showed": shown,
+            "captured": after.metrics.account.captured - before.account.captured if after else None,
+            "dropped": after.metrics.account.dropped - before.account.dropped if after else None,
+            "result": result,
+            "recording": check(session.output),
+        }
+
+
 def viewers(seconds: float, more: list[str]) -> dict[str, Any]:
     """Alone, five viewers, all of them frozen, all of them killed, and a new one: the engine's figures of each."""
     phases: dict[str, Any] = {}
@@ -320,7 +352,7 @@ def fuzz(n: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["kills", "viewers", "session", "fuzz"])
-    parser.add_argument("--of", choices=["recorder", "engine"], default="recorder")
+    parser.add_argument("--of", choices=["recorder", "engine", "viewer"], default="recorder")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--messages", type=int, default=1_000_000)
@@ -331,7 +363,8 @@ def main() -> None:
     more = ["--config", given.config, *further.split()]
     rng = random.Random(given.seed)
     if given.what == "kills":
-        found = (kill_recorder if given.of == "recorder" else kill_engine)(given.times, rng, more)
+        kill = {"recorder": kill_recorder, "engine": kill_engine, "viewer": kill_viewer}[given.of]
+        found = kill(given.times, rng, more)
     elif given.what == "viewers":
         found = viewers(given.seconds, more)
     elif given.what == "session":
