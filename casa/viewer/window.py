@@ -23,8 +23,8 @@ from casa.viewer.transport import Transport
 
 #: The picture is looked for new ones this often; figures change more calmly.
 TICK_MS = 16
-#: A running session needs the processor for itself: 40 pictures a second are enough to look at.
-LIVE_TICK_MS = 25
+#: A running session needs the processor for itself: 31 pictures a second are enough to look at.
+LIVE_TICK_MS = 32
 FIGURES_MS = 200
 _NOTHING = Condition(
     FeedState.WAITING,
