@@ -1,4 +1,4 @@
-"""CSV and MOTChallenge tables of detections, tracks, kinematics and grades: the formats other programs meet casa in.
+"""CSV and MOTChallenge tables of detections, tracks, kinematics, grades and heads: the formats other programs read.
 
 Frames count from 0, boxes are given by centre and size in px. A file whose name ends in ``.gz`` is compressed.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.cells import EXPERT_GRADES, GradeTable
+from casa.cells import EXPERT_GRADES, HEAD_MEASURES, GradeTable, MorphologyTable
 from casa.errors import InputError
 from casa.types import DetectionTable, KinematicsTable, TrackTable
 
@@ -257,6 +257,22 @@ def write_grades(path: Path, table: GradeTable) -> None:
     columns = grade_columns(table)
     formats = {"t_s": "%.9f"} | dict.fromkeys(("clip_id", "track_id", "frame", "clip_flags"), "%d")
     _write_csv(path, list(columns), [formats.get(name, "%.6f") for name in columns], list(columns.values()))
+
+
+def morphology_columns(table: MorphologyTable) -> dict[str, NDArray]:
+    """Columns of a morphology table by name: a row a clip; ``p_CLASS`` (``p_PART_CLASS``) are the probabilities."""
+    names = ("clip_id", "track_id", "frame", "n_crops", "reason", "in_domain", "edge_share", *HEAD_MEASURES)
+    columns = {name: getattr(table, name) for name in names} | {"t_s": table.t_ns / 1e9}
+    columns["in_domain"] = table.in_domain.astype(np.int64)
+    return columns | {f"p_{n.replace(':', '_')}": table.distribution[:, k] for k, n in enumerate(table.class_names)}
+
+
+def write_morphology(path: Path, table: MorphologyTable) -> None:
+    """Write a morphology CSV, one row a clip whose head was examined; see ``morphology_columns``."""
+    columns = morphology_columns(table)
+    formats = dict.fromkeys(("clip_id", "track_id", "frame", "n_crops", "in_domain"), "%d")
+    formats |= {"reason": "%s", "t_s": "%.9f"}
+    _write_csv(path, list(columns), [formats.get(name, "%.6g") for name in columns], list(columns.values()))
 
 
 def write_mot(path: Path, table: TrackTable) -> None:

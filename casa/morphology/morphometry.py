@@ -13,14 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from casa.cells import STRICT_ACROSOME_SHARE, STRICT_ELLIPTICITY
 from casa.errors import InputError
 from casa.morphology.head_parts import moments_ellipse
 from casa.morphology.pseudo_masks import HeadMask
 from casa.types import BoolArray, FloatArray, _check_column, _Table
 
-#: Length over width of a normal head; share of it that a normal acrosome covers.
-STRICT_ELLIPTICITY = (1.5, 2.0)
-STRICT_ACROSOME_SHARE = (0.4, 0.7)
 #: Of a normal stained head, um: median length and width.
 STRICT_LENGTH_UM, STRICT_WIDTH_UM = 4.1, 2.8
 

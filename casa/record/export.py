@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +14,62 @@ from casa.errors import CasaError, InputError
 from casa.record.files import is_disk_full
 from casa.record.hdf5 import json_text
 from casa.record.reader import Recording
-from casa.tables import grade_columns, write_detections, write_grades, write_kinematics, write_mot, write_tracks
+from casa.tables import (
+    grade_columns,
+    morphology_columns,
+    write_detections,
+    write_grades,
+    write_kinematics,
+    write_morphology,
+    write_mot,
+    write_tracks,
+)
 from casa.types import DetectionTable, KinematicsTable, TrackTable
 
-Format = Literal["csv", "parquet", "mot"]
-FORMATS: tuple[Format, ...] = ("csv", "parquet", "mot")
+#: Names of files, and what writes each: a table is read when it is written, so that one is in memory at a time.
+Jobs = list[tuple[str, Callable[[Path], None]]]
+Formats = Mapping[str, Callable[[Recording], Jobs]]
+
+
+def csv_jobs(recording: Recording) -> Jobs:
+    """Detections, tracks, kinematics and, where there are any, grades and morphology as CSV."""
+    jobs: Jobs = [
+        ("detections.csv", lambda path: write_detections(path, recording.detections())),
+        ("tracks.csv", lambda path: write_tracks(path, recording.tracks())),
+        ("kinematics.csv", lambda path: write_kinematics(path, recording.kinematics())),
+    ]
+    if len(recording.grades()):
+        jobs.append(("grades.csv", lambda path: write_grades(path, recording.grades())))
+    if len(recording.morphology()):
+        jobs.append(("morphology.csv", lambda path: write_morphology(path, recording.morphology())))
+    return jobs
+
+
+def parquet_jobs(recording: Recording) -> Jobs:
+    """The same tables and columns as Parquet, unrounded; empty cells are nulls."""
+    session = recording.session | {"status": recording.status, "recording_id": recording.recording_id}
+
+    def job(name: str, columns: Callable[[], dict[str, Any]]) -> tuple[str, Callable[[Path], None]]:
+        return f"{name}.parquet", lambda path: _write_parquet(path, columns(), session)
+
+    jobs = [
+        job("detections", lambda: _detection_columns(recording.detections())),
+        job("tracks", lambda: _track_columns(recording.tracks())),
+        job("kinematics", lambda: _kinematics_columns(recording.kinematics())),
+    ]
+    if len(recording.grades()):
+        jobs.append(job("grades", lambda: grade_columns(recording.grades())))
+    if len(recording.morphology()):
+        jobs.append(job("morphology", lambda: morphology_columns(recording.morphology())))
+    return jobs
+
+
+def mot_jobs(recording: Recording) -> Jobs:
+    """MOTChallenge text; a separated field is a picture of its own."""
+    return [("tracks.txt", lambda path: write_mot(path, one_picture_a_frame(recording.tracks())))]
+
+
+FORMATS: Formats = {"csv": csv_jobs, "parquet": parquet_jobs, "mot": mot_jobs}
 
 
 def export(
@@ -27,27 +78,27 @@ def export(
     out_dir: Path | str,
     force: bool = False,
     open_recording: Callable[[Path | str], Recording] = Recording,
+    formats: Formats = FORMATS,
 ) -> list[Path]:
     """Write the tables of a recording into a folder, which is made where it is missing; gives the files written.
 
-    ``csv`` and ``parquet``: detections, tracks, kinematics and, where there are any, grades, with the same columns;
-    Parquet is unrounded, empty cells are nulls, and the schema's metadata (key ``casa``) is the session as JSON.
-    ``mot``: ``tracks.txt`` (frames from 1).
-    A separated field is a picture of its own there: frame 2 * frame + field. ``open_recording`` may give other tracks
-    than the file's (`casa.engine.refined`).
+    ``csv`` and ``parquet``: detections, tracks, kinematics and, where there are any, grades and morphology, with the
+    same columns; the schema's metadata of Parquet (key ``casa``) is the session as JSON. ``mot``: ``tracks.txt``.
+    ``open_recording`` may give other tracks than the file's (`casa.engine.refined`), ``formats`` more formats
+    (`casa.interchange`).
 
     Raises
     ------
     InputError : not a recording, an unknown format, or a file exists and ``force`` is not given.
     CasaError : a file cannot be written; none of the new files is left half written.
     """
-    if format not in FORMATS:
-        raise InputError(f"--format {format}: expected one of {', '.join(FORMATS)}")
+    if format not in formats:
+        raise InputError(f"--format {format}: expected one of {', '.join(formats)}")
     folder = Path(out_dir)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder with -o")
     with open_recording(path) as recording:
-        jobs = _jobs(recording, format)
+        jobs = formats[format](recording)
         targets = [folder / name for name, _ in jobs]
         for target in targets:
             if target.exists() and not force:
@@ -55,35 +106,14 @@ def export(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for target, (_, write) in zip(targets, jobs, strict=True):
-                _write_whole(target, write)
+                write_whole(target, write)
         except OSError as error:
             what = "the disk is full" if is_disk_full(error) else f"cannot be written ({error})"
             raise CasaError(f"{folder}: {what}; give another folder with -o") from error
     return targets
 
 
-def _jobs(recording: Recording, format: str) -> list[tuple[str, Callable[[Path], None]]]:
-    """File names, and what writes each; a table is read when it is written, so that one is in memory at a time."""
-    if format == "mot":
-        return [("tracks.txt", lambda path: write_mot(path, _one_picture_a_frame(recording.tracks())))]
-    graded = bool(len(recording.grades()))
-    if format == "csv":
-        jobs: list[tuple[str, Callable[[Path], None]]] = [
-            ("detections.csv", lambda path: write_detections(path, recording.detections())),
-            ("tracks.csv", lambda path: write_tracks(path, recording.tracks())),
-            ("kinematics.csv", lambda path: write_kinematics(path, recording.kinematics())),
-        ]
-        return jobs + [("grades.csv", lambda path: write_grades(path, recording.grades()))] * graded
-    session = recording.session | {"status": recording.status, "recording_id": recording.recording_id}
-    jobs = [
-        ("detections.parquet", lambda path: _write_parquet(path, _detection_columns(recording.detections()), session)),
-        ("tracks.parquet", lambda path: _write_parquet(path, _track_columns(recording.tracks()), session)),
-        ("kinematics.parquet", lambda path: _write_parquet(path, _kinematics_columns(recording.kinematics()), session)),
-    ]
-    return jobs + [("grades.parquet", lambda p: _write_parquet(p, grade_columns(recording.grades()), session))] * graded
-
-
-def _write_whole(target: Path, write: Callable[[Path], None]) -> None:
+def write_whole(target: Path, write: Callable[[Path], None]) -> None:
     """Write beside the target and rename: what has the name is whole."""
     beside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
@@ -93,7 +123,7 @@ def _write_whole(target: Path, write: Callable[[Path], None]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _one_picture_a_frame(table: TrackTable) -> TrackTable:
+def one_picture_a_frame(table: TrackTable) -> TrackTable:
     """Number pictures, not frames, where frames were separated into fields."""
     if not table.field.any():
         return table

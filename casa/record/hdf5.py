@@ -16,19 +16,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.record.schema import CLIP_BYTES, FORMAT, FORMAT_VERSION, PNG_BYTES, TABLES, kinematics_rows
+from casa.record.schema import CLIP_BYTES, FORMAT, FORMAT_VERSION, HEAD_BYTES, PNG_BYTES, TABLES, kinematics_rows
 from casa.types import KinematicsTable, Summary
 
 #: Rows committed to each table of a running file, in the order of TABLES: what lies beyond is not all there yet.
 COMMITTED = "committed_rows"
 
 _CHUNK_ROWS = {"frames": 2048, "detections": 8192, "tracks": 8192, "kinematics": 512, "pictures": 256,
-               "events": 256, "video": 2048, "clips": 64, "grades": 512}  # fmt: skip
+               "events": 256, "video": 2048, "clips": 64, "grades": 512, "morphology": 256}  # fmt: skip
 #: Smaller where nothing is compressed: a short session should not need room for chunks it never fills.
 _LIVE_CHUNK_ROWS = {"frames": 256, "detections": 2048, "tracks": 2048, "kinematics": 64, "pictures": 64,
-                    "events": 64, "video": 256, "clips": 16, "grades": 64}  # fmt: skip
+                    "events": 64, "video": 256, "clips": 16, "grades": 64, "morphology": 64}  # fmt: skip
 _PNG_CHUNK_BYTES = {False: 1 << 18, True: 1 << 16}  # by whether the file is live
-_CACHE_BYTES_PER_DATASET = 1 << 19  # one of the largest chunks fits; there are about fifty datasets
+_CACHE_BYTES_PER_DATASET = 1 << 19  # one of the largest chunks fits; there are about seventy datasets
 
 
 def json_text(value: Any) -> str:
@@ -65,7 +65,7 @@ class TableFile:
         self._waiting: dict[str, list[bytes]] = {name: [] for name in TABLES}
         self._waiting_rows = dict.fromkeys(TABLES, 0)
         self._rows = dict.fromkeys(TABLES, 0)
-        self._png_end = {PNG_BYTES: 0, CLIP_BYTES: 0}
+        self._png_end = {PNG_BYTES: 0, CLIP_BYTES: 0, HEAD_BYTES: 0}
         # kept open: HDF5 writes what it holds of a dataset when that is closed, where an error could not be caught
         self._datasets: dict[str, Any] = {}
         self._file = _create(path, live=live)
@@ -84,7 +84,7 @@ class TableFile:
                         **packing,
                         **({} if live else {"shuffle": base.itemsize > 1 and base.kind != "S"}),
                     )
-            for name in (PNG_BYTES, CLIP_BYTES):
+            for name in (PNG_BYTES, CLIP_BYTES, HEAD_BYTES):
                 self._datasets[name] = self._file.create_dataset(
                     name, (0,), maxshape=(None,), chunks=(_PNG_CHUNK_BYTES[live],), dtype="u1", fletcher32=not live
                 )
@@ -110,10 +110,17 @@ class TableFile:
 
     def add_clip(self, payload: bytes) -> None:
         """Append a clip: a row of ``clips`` (its place is not known yet), its pictures and its maps behind it."""
-        size = TABLES["clips"].itemsize
-        row = np.frombuffer(payload[:size], TABLES["clips"]).copy()
-        row["offset"] = self._append_png(CLIP_BYTES, payload[size:])
-        self.add("clips", row.tobytes())
+        self._add_with_pictures("clips", CLIP_BYTES, payload)
+
+    def add_head(self, payload: bytes) -> None:
+        """Append a head: a row of ``morphology`` (its place is not known yet), its crop and its heat map behind it."""
+        self._add_with_pictures("morphology", HEAD_BYTES, payload)
+
+    def _add_with_pictures(self, table: str, pictures: str, payload: bytes) -> None:
+        size = TABLES[table].itemsize
+        row = np.frombuffer(payload[:size], TABLES[table]).copy()
+        row["offset"] = self._append_png(pictures, payload[size:])
+        self.add(table, row.tobytes())
 
     def _append_png(self, name: str, png: bytes) -> int:
         """Append to the bytes of all pictures; gives where."""

@@ -52,6 +52,7 @@ class Kind(IntEnum):
     WRITTEN = 10  # JSON: a point from which a recorder that died goes on
     CLIP = 11  # a row of "clips", then the PNG file of its pictures, then that of its attention maps
     GRADE = 12  # rows of "grades"
+    MORPHOLOGY = 13  # a row of "morphology", then the PNG file of the crop, then that of its heat map
 
 
 @dataclass(slots=True)

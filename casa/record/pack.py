@@ -117,6 +117,9 @@ def pack(
             elif kind is Kind.CLIP:
                 tables.add_clip(payload)
                 packed.rows["clips"] += 1
+            elif kind is Kind.MORPHOLOGY:
+                tables.add_head(payload)
+                packed.rows["morphology"] += 1
             else:
                 rows = _rows(journal, kind, payload)
                 tables.add(TABLE_OF[kind], payload)

@@ -15,17 +15,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.cells import GradeTable
+from casa.cells import MAX_CLASSES, GradeTable, MorphologyTable
 from casa.errors import InputError
 from casa.record.clips import KeptClip, kept_clip
 from casa.record.files import RecordingFiles
 from casa.record.hdf5 import COMMITTED
+from casa.record.heads import head_pictures
 from casa.record.png import decode_png
 from casa.record.schema import (
     ADDED_TABLES,
     CLIP_BYTES,
     FORMAT,
     FORMAT_VERSION,
+    HEAD_BYTES,
     LEVELS,
     PNG_BYTES,
     STATUS_CODES,
@@ -128,6 +130,12 @@ class Recording:
         """What became of the clips that were to be graded, by name; None where grading was off."""
         with self._reading("grading"):
             return self._json("grading") if "grading" in self._file.attrs else None
+
+    @property
+    def examining(self) -> dict[str, Any] | None:
+        """What became of the clips whose heads were to be examined, by name; None where morphology was off."""
+        with self._reading("examining"):
+            return self._json("examining") if "examining" in self._file.attrs else None
 
     @property
     def bus(self) -> dict[str, Any] | None:
@@ -238,6 +246,38 @@ class Recording:
             c = self._columns("grades")
             table = GradeTable(**c)
         return _sorted(table, table.clip_id)
+
+    def morphology(self) -> MorphologyTable:
+        """Forms of heads, a row a clip in the order of clip ids (``by_track`` joins them); no rows where it was off."""
+        with self._reading("morphology"):
+            c = self._columns("morphology")
+            names = self._class_names(c["distribution"])
+            columns = {name: c[name] for name in MorphologyTable.empty().columns()}
+            columns |= {
+                "reason": np.char.decode(c["reason"], "utf-8") if len(c["reason"]) else np.empty(0, "U1"),
+                "in_domain": c["in_domain"] != 0,
+                "distribution": c["distribution"][:, : len(names)],
+            }
+            table = MorphologyTable(**columns, class_names=names)
+        return _sorted(table, table.clip_id)
+
+    def _class_names(self, distribution: NDArray[Any]) -> tuple[str, ...]:
+        """The classes as the session names them; where it does not, numbers of those that have chances."""
+        told = (self.session.get("morphology_model") or {}).get("class_names")
+        if told:
+            return tuple(map(str, told[:MAX_CLASSES]))
+        return tuple(f"class {k + 1}" for k in range(int(np.isfinite(distribution).any(axis=0).sum())))
+
+    def head_pictures(self, clip_ids: Sequence[int]) -> dict[int, tuple[NDArray[Any], NDArray[np.uint8] | None]]:
+        """Crop and heat map (None where it has none) of the heads in these clips, by clip, of those that are kept."""
+        with self._reading("morphology"):
+            n, found = self._n_rows("morphology"), {}
+            ids, lengths = (self._column("morphology", name, n) if n else _NO_IDS for name in ("clip_id", "length"))
+            for i in np.flatnonzero(np.isin(ids, list(clip_ids)) & (lengths > 0)).tolist():
+                start, maps = (int(self._column("morphology", name, i + 1, i)[0]) for name in ("offset", "map_length"))
+                data = self._column(HEAD_BYTES, None, start + int(lengths[i]) + maps, start).tobytes()
+                found[int(ids[i])] = head_pictures(data, int(lengths[i]))
+            return found
 
     @property
     def clip_tracks(self) -> IntArray:

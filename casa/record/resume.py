@@ -43,6 +43,8 @@ class Found:
                 tables.add_picture(index, t_ns, payload[PICTURE_HEAD.size :])
             elif kind is Kind.CLIP:
                 tables.add_clip(payload)
+            elif kind is Kind.MORPHOLOGY:
+                tables.add_head(payload)
             elif kind in TABLE_OF:
                 tables.add(TABLE_OF[kind], payload)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.cells import CLIP_FRAMES, CLIP_SIZE_PX, Clip, GradeTable
+from casa.cells import CLIP_FRAMES, CLIP_SIZE_PX, HEAD_MEASURES, MAX_CLASSES, Clip, GradeTable, MorphologyTable
 from casa.types import Detections, FrameStatus, KinematicsTable, Tracks
 
 FORMAT = "casa-recording"
@@ -20,6 +20,7 @@ FORMAT_VERSION = 1
 REASON_BYTES = 200
 KIND_BYTES = 40
 TEXT_BYTES = 400
+NO_HEAD_BYTES = 40
 
 #: Codes of ``frames/status``; the order is part of the format.
 STATUS_CODES = (FrameStatus.PROCESSED, FrameStatus.SKIPPED, FrameStatus.DROPPED, FrameStatus.FAILED)
@@ -28,7 +29,7 @@ STATUS_CODES = (FrameStatus.PROCESSED, FrameStatus.SKIPPED, FrameStatus.DROPPED,
 LEVELS = ("info", "warning", "error")
 
 #: Tables that recordings of before they were thought of do not have.
-ADDED_TABLES = ("events", "video", "clips", "grades")
+ADDED_TABLES = ("events", "video", "clips", "grades", "morphology")
 
 #: How a recording ended; "recording" stands in the file while it is written.
 RUN_STATUSES = ("complete", "interrupted", "failed")
@@ -69,6 +70,12 @@ TABLES: dict[str, np.dtype[Any]] = {
          ("part_global", "<f8", (5,)), ("part_spatial", "<f8", (5,)), ("part_temporal", "<f8", (5,)),
          ("clip_flags", "<i8")]
     ),
+    "morphology": np.dtype(
+        [("clip_id", "<i8"), ("track_id", "<i8"), ("frame", "<i8"), ("t_ns", "<i8"), ("n_crops", "<i8"),
+         ("reason", f"S{NO_HEAD_BYTES}"), ("in_domain", "i1"), ("distribution", "<f8", (MAX_CLASSES,)),
+         ("edge_share", "<f8"), *((name, "<f8") for name in HEAD_MEASURES),
+         ("offset", "<i8"), ("length", "<i8"), ("map_length", "<i8")]
+    ),
 }  # fmt: skip
 
 #: A row of ``frames`` by ``struct``, which is quicker for one row.
@@ -78,6 +85,8 @@ _FRAME_ROW = struct.Struct(f"<qbqb{REASON_BYTES}s")
 PNG_BYTES = "pictures/png"
 #: The same of clips: for each the PNG of its pictures below each other, and behind it that of its attention maps.
 CLIP_BYTES = "clips/png"
+#: The same of heads: for each the PNG of its crop, where it is kept, and that of its heat map.
+HEAD_BYTES = "morphology/png"
 
 
 def frame_row(index: int, field: int, t_ns: int, status: FrameStatus, reason: str) -> NDArray[Any]:
@@ -159,3 +168,22 @@ def grade_rows(g: GradeTable) -> NDArray[Any]:
     for name, column in g.columns().items():
         rows[name] = column
     return rows
+
+
+def head_row(table: MorphologyTable, n_png: int, n_map: int) -> NDArray[Any]:
+    """A table of one row as a row of ``morphology`` without its place; ``n_png``, ``n_map``: bytes of crop and map.
+
+    Raises ValueError for more classes than MAX_CLASSES.
+    """
+    n_classes = len(table.class_names)
+    if n_classes > MAX_CLASSES:
+        raise ValueError(f"morphology: {n_classes} classes are more than the {MAX_CLASSES} a recording holds")
+    row = np.zeros(1, TABLES["morphology"])
+    for name, column in table.columns().items():
+        if name not in ("reason", "distribution"):
+            row[name] = column
+    row["reason"] = _cut(str(table.reason[0]), NO_HEAD_BYTES)
+    row["distribution"] = np.nan
+    row["distribution"][:, :n_classes] = table.distribution
+    row["length"], row["map_length"] = n_png, n_map
+    return row

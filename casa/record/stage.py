@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from casa.cells import GradeTable
+from casa.cells import GradeTable, HeadExam
 from casa.record.clips import KeptClip
 from casa.record.writer import Recorder
 from casa.types import Detections, FrameStatus, KinematicsTable, Tracks
@@ -50,7 +50,7 @@ class RecordStage:
         self._recorder.open(self._session())
 
     def process(
-        self, item: Picture | Detections | Tracks | KinematicsTable | GradeTable | KeptClip
+        self, item: Picture | Detections | Tracks | KinematicsTable | GradeTable | HeadExam | KeptClip
     ) -> Iterable[Tracks]:
         """Write one item. Raises CasaError when the disk does not take it."""
         self.write_ends()
@@ -64,6 +64,8 @@ class RecordStage:
                 self._recorder.kinematics(item)
             case GradeTable():
                 self._recorder.grades(item)
+            case HeadExam():
+                self._recorder.head(item)
             case KeptClip():
                 self._recorder.clip(item)
             case Picture():

@@ -17,12 +17,13 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from casa.cells import GradeTable
+from casa.cells import GradeTable, HeadExam
 from casa.config import RecordConfig
 from casa.errors import CasaError, InputError
 from casa.record.clips import KeptClip, clip_payload
 from casa.record.files import RecordingFiles, is_disk_full, sync_folder, write_error
 from casa.record.hdf5 import TableFile, json_text
+from casa.record.heads import head_payload
 from casa.record.journal import PICTURE_HEAD, JournalWriter, Kind
 from casa.record.pack import pack
 from casa.record.png import encode_png
@@ -46,8 +47,8 @@ class Recorder:
     """Writes one recording. Not for use from several threads at once.
 
     ``open`` creates the files; then any of ``frame``, ``detections``, ``tracks``, ``kinematics``, ``picture``,
-    ``clip``, ``grades`` in any order; ``finish`` completes the recording. As a context manager it calls ``abort`` where
-    ``finish`` was not reached.
+    ``clip``, ``grades``, ``head`` in any order; ``finish`` completes the recording. As a context manager it calls
+    ``abort`` where ``finish`` was not reached.
 
     Parameters
     ----------
@@ -176,6 +177,11 @@ class Recorder:
         """Expert grades that a network gave to clips, whether these are kept or not."""
         if len(g):
             self._write_rows(Kind.GRADE, "grades", grade_rows(g))
+
+    def head(self, exam: HeadExam) -> None:
+        """What was found of the head in a clip. Raises ValueError where it has another form than casa's own."""
+        payload = head_payload(exam)
+        self._write(Kind.MORPHOLOGY, payload, lambda tables: tables.add_head(payload))
 
     def counted(self) -> FrameAccount:
         """The account of the frames that were told."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from casa.cells import Clip, GradeTable
+from casa.cells import HEAD_MEASURES, Clip, GradeTable, HeadExam, MorphologyTable
 from casa.record import Recorder
 from casa.record.clips import KeptClip
 from casa.types import (
@@ -120,6 +120,25 @@ def grades(clip_ids: Any, track_id: int = 1) -> GradeTable:
         ids, np.full(len(ids), track_id), ids * 3, ids * 3 * STEP_NS, shares.mean(axis=1), shares[:, 0], shares[:, 1],
         np.full((len(ids), 5), np.nan), ids % 32,
     )  # fmt: skip
+
+
+#: Classes of the heads below.
+CLASSES = ("head:normal", "head:abnormal", "vacuole:normal", "vacuole:abnormal")
+
+
+def head_exam(clip_id: int, track_id: int = 1, reason: str = "", pictures: bool = True, n_crops: int = 3) -> HeadExam:
+    """A head as it was found in a clip: what is said of it follows from the clip's number."""
+    rng = np.random.default_rng(clip_id)
+    first, second = rng.random(2)
+    shares = np.array([[first, 1 - first, second, 1 - second]]) if not reason else np.full((1, 4), np.nan)
+    figures = {name: np.array([np.nan if reason else clip_id + k / 10]) for k, name in enumerate(HEAD_MEASURES)}
+    row = MorphologyTable(
+        np.array([clip_id]), np.array([track_id]), np.array([clip_id * 3]), np.array([clip_id * 3 * STEP_NS]),
+        np.array([0 if reason else n_crops]), np.array([reason]), np.array([clip_id % 2 == 0]), shares,
+        np.array([np.nan if reason else clip_id / 100]), **figures, class_names=CLASSES,
+    )  # fmt: skip
+    crop, heat = rng.integers(0, 256, (2, 64, 64)).astype(np.uint8)
+    return HeadExam(row, crop, heat if clip_id % 3 else None) if pictures and not reason else HeadExam(row)
 
 
 def record_frame(recorder: Recorder, frame: int, n: int = 40) -> None:
