@@ -25,7 +25,7 @@ _BLUE, _ORANGE, _GRAY = "#1f6fb2", "#d4691e", "#aeb8c2"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 18.0, 42.0, 50.0
 
 
-class _Axes:
+class Axes:
     """Two linear axes in a picture of ``width`` x ``height`` px, with ticks, and what is drawn on them."""
 
     def __init__(
@@ -53,39 +53,48 @@ class _Axes:
                     self.body.append(self.text(_LEFT - 7, self.py(value) + 4, label, anchor="end", colour=_SOFT))
 
     def px(self, x: float) -> float:
+        """Across the picture, px."""
         return _LEFT + (x - self._x[0]) / (self._x[1] - self._x[0]) * (self._size[0] - _LEFT - _RIGHT)
 
     def py(self, y: float) -> float:
+        """Down the picture, px."""
         return self._size[1] - _BOTTOM - (y - self._y[0]) / (self._y[1] - self._y[0]) * (self._size[1] - _TOP - _BOTTOM)
 
     @staticmethod
     def text(x: float, y: float, words: str, *, anchor="middle", size=13, colour=_INK, weight=400) -> str:
+        """A text at a place in the picture, px; escaped."""
         style = f'font-size="{size}" font-weight="{weight}" fill="{colour}" text-anchor="{anchor}"'
         return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(words)}</text>'
 
     def note(self, x: float, y: float, words: str, **style: object) -> None:
+        """Words at a place on the axes."""
         self.body.append(self.text(self.px(x), self.py(y), words, **style))  # type: ignore[arg-type]
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1, dash: str = "") -> None:
+        """A straight line between two places."""
         ends = f'x1="{self.px(x1):.1f}" y1="{self.py(y1):.1f}" x2="{self.px(x2):.1f}" y2="{self.py(y2):.1f}"'
         dashes = f' stroke-dasharray="{dash}"' if dash else ""
         self.body.append(f'<line {ends} stroke="{colour}" stroke-width="{width}"{dashes}/>')
 
     def path(self, x: Sequence[float], y: Sequence[float], colour: str, width: float = 2) -> None:
+        """A line through places."""
         points = " ".join(f"{self.px(a):.1f},{self.py(b):.1f}" for a, b in zip(x, y, strict=True))
         self.body.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
 
     def dots(self, x: Sequence[float], y: Sequence[float], colour: str, radius: float = 4) -> None:
+        """A dot at each place."""
         for a, b in zip(x, y, strict=True):
             self.body.append(f'<circle cx="{self.px(a):.1f}" cy="{self.py(b):.1f}" r="{radius}" fill="{colour}"/>')
 
     def box(self, x1: float, y1: float, x2: float, y2: float, colour: str) -> None:
+        """A filled rectangle between two places."""
         left, top = min(self.px(x1), self.px(x2)), min(self.py(y1), self.py(y2))
         width, height = abs(self.px(x2) - self.px(x1)), abs(self.py(y2) - self.py(y1))
         place = f'x="{left:.1f}" y="{top:.1f}" width="{width:.2f}" height="{height:.2f}"'
         self.body.append(f'<rect {place} fill="{colour}"/>')
 
     def svg(self) -> str:
+        """The picture."""
         width, height = self._size
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
@@ -97,7 +106,7 @@ class _Axes:
 def focus_chart(curve: FocusCurve) -> str:
     """All measures along z, each from its lowest to its highest value; the chosen one in colour, with its peak."""
     z = curve.z_um
-    axes = _Axes(
+    axes = Axes(
         f"Focus at {curve.best_um:.2f} µm, by {curve.measure.replace('_', ' ')}",
         _widened(z), (0.0, 1.08), ("focus drive (µm)", "sharpness, of its range"),
     )  # fmt: skip
@@ -123,7 +132,7 @@ def timing_chart(timing: TimingResult) -> str:
         f"{timing.fps_hz:.4g} images/s, jitter {max(timing.jitter_ms, 0.001):.2g} ms, "
         f"{timing.lost} of {timing.frames + timing.lost} frames lost"
     )
-    axes = _Axes(title, (low, high), (0.0, 1.08 * float(counts.max())), ("interval between frames (ms)", "frames"))
+    axes = Axes(title, (low, high), (0.0, 1.08 * float(counts.max())), ("interval between frames (ms)", "frames"))
     for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
         if count:
             axes.box(left, 0, right, float(count), _BLUE)
@@ -139,7 +148,7 @@ def flat_chart(field: FieldResult) -> str:
     parts = np.array([[p.mean() for p in np.array_split(r, columns, axis=1)] for r in np.array_split(field.flat, rows)])
     title = f"Light over the field: {field.vignetting_percent:.1f} % vignetting, {len(field.bad_pixels)} bad pixels"
     height = 520.0 * h / w + _TOP + _BOTTOM
-    axes = _Axes(title, (0.0, float(w)), (float(h), 0.0), ("x (px)", "y (px)"), (520.0 + _LEFT + _RIGHT, height))
+    axes = Axes(title, (0.0, float(w)), (float(h), 0.0), ("x (px)", "y (px)"), (520.0 + _LEFT + _RIGHT, height))
     span = max(float(np.abs(parts - 1).max()), 0.01)
     for row in range(rows):
         for column in range(columns):
@@ -162,7 +171,7 @@ def stage_chart(stage: StageResult) -> str:
     gain = 0.2 * reach / max(float(np.abs(residuals).max()), 1e-9)
     gain = 10.0 ** np.floor(np.log10(gain))
     title = f"Stage: residuals {stage.residual_um:.3f} µm (drawn {gain:g} times longer)"
-    axes = _Axes(title, (-reach, reach), (-reach, reach), ("x (µm)", "y (µm)"), (500.0, 500.0))
+    axes = Axes(title, (-reach, reach), (-reach, reach), ("x (µm)", "y (µm)"), (500.0, 500.0))
     for (x, y), (dx, dy) in zip(moves, residuals, strict=True):
         axes.line(x, y, x + gain * dx, y + gain * dy, _ORANGE, 2)
     axes.dots(moves[:, 0].tolist(), moves[:, 1].tolist(), _BLUE, 3)
@@ -174,7 +183,7 @@ def control_chart(days: Sequence[ControlDay]) -> str:
     values = np.array([day.deviation_sd for day in days])
     reach = max(4.2, 1.15 * float(np.abs(values).max(initial=0)))
     labels = ("", "deviation from the certified value (sd)")
-    axes = _Axes("Bead counts, day by day", (-0.6, len(days) - 0.4), (-reach, reach), labels, ticks=(False, True))
+    axes = Axes("Bead counts, day by day", (-0.6, len(days) - 0.4), (-reach, reach), labels, ticks=(False, True))
     for sd, colour, dash in ((0, _INK, ""), (2, _ORANGE, "6 4"), (3, "#b3261e", "")):
         for side in (-1, 1) if sd else (1,):
             axes.line(-0.6, side * sd, len(days) - 0.4, side * sd, colour, 1.3, dash)

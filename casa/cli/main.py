@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from casa import __version__
-from casa.cli import bench, calibrate, data, evaluate, grade, models, sample, train_detector
+from casa.cli import audit, bench, calibrate, data, evaluate, grade, models, qc, sample, train_detector
 from casa.cli.clips import clips
 from casa.cli.demo import demo
 from casa.cli.detect import detect
@@ -75,6 +75,8 @@ app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(sample.app, name="sample")
+app.add_typer(qc.app, name="qc")
+app.add_typer(audit.app, name="audit")
 app.add_typer(grade.app, name="grade")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

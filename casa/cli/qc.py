@@ -1,0 +1,216 @@
+"""``casa qc``: control recordings day by day, and agreement with a technician. Holds the typer app ``app``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from casa.cli.audit import AuditOption, audit_result
+
+if TYPE_CHECKING:
+    from casa.qc.evaluate import Chart
+    from casa.qc.page import Study
+
+app = typer.Typer(
+    help="Watch control recordings over days; compare with a technician.", no_args_is_help=True, rich_markup_mode=None
+)
+Series = Annotated[Path, typer.Argument(metavar="SERIES", help="File of the series; made with its first run.")]
+Control = Annotated[
+    str | None, typer.Option(help="What the control is, 'frozen straws, lot 12'; by default as before.")
+]
+Page = Annotated[Path | None, typer.Option("--page", help="Page with the charts to write (HTML).")]
+Baseline = Annotated[int, typer.Option(help="How many runs make the limits.")]
+Figures = Annotated[
+    list[str] | None, typer.Option("--figure", help="Figure to chart, as vcl_um_s; may be given again.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+
+
+@app.command()
+def add(
+    series: Series,
+    recordings: Annotated[list[Path], typer.Argument(metavar="RUN.h5...", help="Recordings of the control.")],
+    control: Control = None,
+    page: Page = None,
+    baseline: Baseline = 20,
+    figure: Figures = None,
+    audit_log: AuditOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add recordings of the control (of a slide, a straw, beads: recorded anew each day) to its series, and judge it.
+
+    Exit code 1 where the newest run is out of control.
+    """
+    from casa.qc.series import add_run
+
+    for path in recordings:
+        add_run(series, path, control)
+    _judge(series, figure, baseline, page, audit_log, as_json)
+
+
+@app.command()
+def run(
+    series: Series,
+    video: Annotated[str, typer.Argument(help="The control video: the same one every time.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Recording to keep; none by default.")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
+    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    weights: Annotated[str | None, typer.Option(help="Detector weights: a name or a file.")] = None,
+    control: Control = None,
+    page: Page = None,
+    baseline: Baseline = 20,
+    figure: Figures = None,
+    force: Force = False,
+    audit_log: AuditOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a control video, add what comes out to its series, and judge it.
+
+    It checks casa, its network and settings, not the microscope: for that record a control slide and `casa qc add` it.
+    """
+    import tempfile
+
+    from casa.cli.output import refuse_existing
+    from casa.cli.replay import run_replay
+    from casa.config import load_config
+    from casa.qc.series import add_run
+
+    settings = load_config(config, {"detect.weights": weights})
+    if output is not None:
+        refuse_existing(output, force)
+    with tempfile.TemporaryDirectory(prefix="casa-qc-") as folder:
+        path = output or Path(folder) / "control.h5"
+        run_replay(video, path, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
+        add_run(series, path, control or Path(video).name, video)
+    _judge(series, figure, baseline, page, audit_log, as_json)
+
+
+@app.command()
+def check(
+    series: Series, page: Page = None, baseline: Baseline = 20, figure: Figures = None, as_json: AsJson = False
+) -> None:
+    """Judge a series, or the log of `casa calibrate beads --log`; exit code 1 where the newest run is out."""
+    _judge(series, figure, baseline, page, None, as_json)
+
+
+@app.command("break")
+def begin_anew(
+    series: Series,
+    why: Annotated[str, typer.Option(help="Why: 'new lamp', 'new lot of straws'.")],
+) -> None:
+    """Begin a new baseline with the next run (a changed network, setting or scale does so by itself)."""
+    from casa.qc import series as of_series
+
+    of_series.begin_anew(series, why)
+    typer.echo(f"{series}: a new baseline begins with the next run", err=True)
+
+
+@app.command()
+def agreement(
+    pairs: Annotated[
+        Path, typer.Argument(metavar="CSV", help="Columns sample, figure, technician, casa; a line a pair.")
+    ],
+    x: Annotated[str, typer.Option("--x", help="Column of the reference method.")] = "technician",
+    y: Annotated[str, typer.Option("--y", help="Column of the other method.")] = "casa",
+    page: Page = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two methods on the same samples: Bland-Altman limits of agreement and Passing-Bablok regression."""
+    from casa.cli.output import print_json
+    from casa.qc.page import agreement_page, study, write_page
+    from casa.qc.pairs import read_pairs
+
+    studies = [study(one) for one in read_pairs(pairs, x, y)]
+    if page is not None:
+        write_page(page, agreement_page(f"Agreement of {y} with {x}", studies))
+    if as_json:
+        print_json({one.pairs.figure: agreement_json(one) for one in studies})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from casa.qc.charts import name_of
+    from casa.qc.page import agreement_rows, agreement_words
+
+    console = Console()
+    for one in studies:
+        title = f"{name_of(one.pairs.figure)}: {y} - {x}, {one.bland_altman.n} samples"
+        table = Table(title=title, title_justify="left")
+        table.add_column("")
+        table.add_column("value", justify="right")
+        table.add_column("95 % interval", justify="right")
+        for row in agreement_rows(one):
+            table.add_row(*row)
+        console.print(table)
+        for line in agreement_words(one):
+            console.print(line, soft_wrap=True, markup=False)
+
+
+def agreement_json(one: Study) -> dict[str, Any]:
+    """What ``--json`` prints of a figure."""
+    from dataclasses import asdict
+
+    found = one.regression
+    return {
+        "unit": one.pairs.unit,
+        "bland_altman": asdict(one.bland_altman),
+        "passing_bablok": None if found is None else asdict(found) | {"linear": found.linear},
+        "reason": one.reason or None,
+    }
+
+
+def _judge(
+    series: Path, figures: list[str] | None, baseline: int, page: Path | None, log: Path | None, as_json: bool
+) -> None:
+    """Evaluate, write the page, tell, and end with exit code 1 on an alarm."""
+    from casa.cli.output import print_json
+    from casa.qc.evaluate import evaluate
+    from casa.qc.page import break_lines, series_page, state_of, write_page
+    from casa.qc.series import read_series
+
+    charts = evaluate(read_series(series), figures or (), baseline)
+    if page is not None:
+        write_page(page, series_page(f"Quality control: {series.stem}", charts))
+    states = {chart.figure: state_of(chart) for chart in charts}
+    alarm = any(chart.alarm for chart in charts)
+    if log is not None or alarm:
+        audit_result(log, "qc alarm" if alarm else "qc", str(series), states=states)
+    if as_json:
+        print_json({"alarm": alarm, "figures": {chart.figure: chart_json(chart) for chart in charts}})
+    else:
+        for chart in charts:
+            if chart.segments[-1].changed and len(chart.segments[-1].points) == 1:
+                typer.echo(f"the series breaks here: {break_lines(chart)[-1]}")
+            typer.echo(states[chart.figure])
+    if alarm:
+        raise typer.Exit(1)
+
+
+def chart_json(chart: Chart) -> dict[str, Any]:
+    """What ``--json`` prints of a chart."""
+    last = chart.points[-1]
+    return {
+        "unit": chart.unit,
+        "value": last.value,
+        "state": last.state,
+        "rules": list(last.rules),
+        "deviation_sd": last.deviation_sd,
+        "moving_average_sd": last.ewma_sd,
+        "segments": [
+            {
+                "runs": len(segment.points),
+                "mean": segment.mean,
+                "sd": segment.sd,
+                "baseline": segment.n_baseline,
+                "changed": list(segment.changed),
+                "step": segment.step,
+                "states": [point.state for point in segment.points],
+                "values": [point.value for point in segment.points],
+            }
+            for segment in chart.segments
+        ],
+    }
