@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from casa.samples.sample import Sample
 
 app = typer.Typer(help="Show and check an audit log.", no_args_is_help=True, rich_markup_mode=None)
 Log = Annotated[Path, typer.Argument(metavar="FILE", help="An audit log.")]
@@ -93,6 +96,30 @@ def audit_recording(log: Path | None, event: str, path: Path | None, **details: 
     if path is not None and (audit := AuditLog.configured(log)) is not None:
         about = about_recording(path)
         audit.append(event, about["recording_id"], **about, **details)
+
+
+def audit_live(log: Path | None, output: Path | None, since_s: float) -> None:
+    """A line for each recording of a live session: ``output``, or its segments written since ``since_s``."""
+    if output is None:
+        return
+    segments = output.parent.glob(f"{output.stem}.[0-9][0-9][0-9][0-9]{output.suffix}")
+    for path in sorted((output, *segments)):
+        if path.is_file() and path.stat().st_mtime >= since_s:
+            audit_recording(log, "result", path)
+
+
+def audit_sample(log: Path | None, folder: Path, sample: Sample, result: dict[str, Any], event: str = "sample") -> None:
+    """A line on a sample's result, where a log is configured: its figures, and each field by its recording's id."""
+    from casa.samples.sample import paths_of
+
+    fields = [
+        {"recording": entry.recording, "recording_id": entry.recording_id, "replicate": entry.replicate}
+        | corrections_beside(path)
+        for entry, path in paths_of(folder, sample)
+    ]
+    kept = ("operator", "accepted", "count_more", "cells", "motility_percent", "concentration_m_per_ml", "total_m")
+    said = {key: result[key] for key in kept if key in result}
+    audit_result(log, event, sample.sample_id, folder=str(folder), **said, fields=fields)
 
 
 def about_recording(path: Path) -> dict[str, Any]:

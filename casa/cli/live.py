@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from casa.cli.audit import AuditOption, audit_live
 
 if TYPE_CHECKING:
     from casa.engine.live import LiveResult
@@ -51,6 +54,7 @@ def live(
     wait: Annotated[bool, typer.Option("--wait", help="Begin when a client of the bus says so.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    audit_log: AuditOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Analyse a camera as it runs; Ctrl-C ends the session in order."""
@@ -106,7 +110,7 @@ def live(
         wait=wait,
         command=" ".join(sys.argv[1:]),
     )
-    abort = StopEvent()
+    abort, since_s = StopEvent(), time.time()
     with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
         warn_of(profile, camera.info, settings.camera.binning)
         result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
@@ -114,6 +118,7 @@ def live(
         from casa.report import write_report
 
         write_report(output, page, force=force)
+    audit_live(audit_log, output, since_s)
     if as_json:
         print_json(result_json(result.session) | {"bus": result.bus, "events": result.events})
     _summary(result, page)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.audit import AuditOption, audit_result
+
 app = typer.Typer(help="The networks that casa brings.", no_args_is_help=True, rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
@@ -81,6 +83,7 @@ def install_model(
     folder: Annotated[Path, typer.Argument(help="Folder that casa train wrote.")],
     name: Annotated[str, typer.Option(help="Network to install.")] = "sperm",
     force: Annotated[bool, typer.Option("--force", help="Replace a network of this name.")] = False,
+    audit_log: AuditOption = None,
 ) -> None:
     """Put a trained network among casa's own, so that it is found by its name."""
     from casa.detect.publish import install
@@ -89,9 +92,15 @@ def install_model(
     from casa.weights import read_manifest
 
     target = resource_dir("models")
-    if name in read_manifest(target) and not force:
+    before = read_manifest(target).get(name)
+    if before is not None and not force:
         raise InputError(f"{target}: has a network named {name} already; --force replaces it")
     install(folder, name, target)
+    sums = [
+        None if entry is None else {kind: sha256 for kind, (_, sha256) in entry.files.items()}
+        for entry in (before, read_manifest(target)[name])
+    ]
+    audit_result(audit_log, "model", name, folder=str(folder), before=sums[0], after=sums[1])
     typer.echo(f"{name}: installed in {target}")
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.audit import AuditOption, audit_recording
+
 if TYPE_CHECKING:
     from casa.engine import SessionResult
 
@@ -44,6 +46,7 @@ def replay(
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = True,
     view: Annotated[bool, typer.Option("--view", help="Open the viewer on the recording when it is done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
+    audit_log: AuditOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as one JSON object; its latencies include queueing.")
     ] = False,
@@ -77,6 +80,7 @@ def replay(
         from casa.report import write_report
 
         write_report(output, page, force=force)
+    audit_recording(audit_log, "result", result.recording, status=result.status)
     if as_json:
         print_json(result_json(result))
     else:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.audit import AuditOption, audit_sample
+
 if TYPE_CHECKING:
     from casa.samples.pool import Estimate, Pooled, SampleFigures
     from casa.samples.sample import Sample
@@ -72,7 +74,7 @@ def remove(
 
 
 @app.command()
-def finish(folder: Folder, as_json: AsJson = False) -> None:
+def finish(folder: Folder, audit_log: AuditOption = None, as_json: AsJson = False) -> None:
     """Pool a sample's fields, compare its replicates, and say whether more has to be counted."""
     from casa.cli.output import print_json
     from casa.engine.corrected import open_with
@@ -81,8 +83,10 @@ def finish(folder: Folder, as_json: AsJson = False) -> None:
 
     sample = read_sample(folder)
     figures = sample_figures(folder, sample, open_with(False, None))
+    result = result_json(sample, figures)
+    audit_sample(audit_log, folder, sample, result)
     if as_json:
-        print_json(result_json(sample, figures))
+        print_json(result)
     else:
         _print(sample, figures)
 

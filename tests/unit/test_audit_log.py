@@ -206,3 +206,72 @@ def test_a_log_is_configured_by_the_variable(tmp_path, monkeypatch):
     configured = AuditLog.configured()
     assert configured is not None
     assert configured.path == tmp_path / "log"
+
+
+def test_a_sample_and_its_corrections_are_in_the_log(tmp_path):
+    from samples import sample_of
+
+    from casa.record import Recording
+    from casa.viewer.corrections import CorrectionLog, corrections_path
+
+    sample_of(tmp_path / "s", ((60, 40, 20, 80),), ((60, 40, 20, 80),))
+    field = tmp_path / "s" / "1-0.h5"
+    with Recording(field) as recording:
+        found = recording.recording_id
+    mark = CorrectionLog(corrections_path(field), found, "me").add(
+        "mark", {"frame": 0, "field": 0, "t_s": 0, "note": ""}
+    )
+    done = casa("sample", "finish", "s", "--json", "--audit-log", "lab.audit", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (line,) = read_audit(tmp_path / "lab.audit").lines
+    assert (line.event, line.subject) == ("sample", "S-1")
+    result = json.loads(done.stdout)
+    assert line.details["motility_percent"] == result["motility_percent"]
+    assert line.details["accepted"] == result["accepted"]
+    first, second = line.details["fields"]
+    assert first["recording_id"] == found
+    assert first["corrections"] == {"file": "1-0.corrections.jsonl", "lines": 1, "sha256": mark.sha256}
+    assert "corrections" not in second
+
+
+def test_a_recording_is_named_by_its_sums(tmp_path):
+    import hashlib
+
+    from recordings import write_recording
+
+    from casa.cli.audit import audit_live, audit_recording
+
+    path = write_recording(tmp_path / "run.h5", 20)
+    write_recording(tmp_path / "run.0001.h5", 20)
+    audit_recording(tmp_path / "log", "result", path, status="complete")
+    audit_live(tmp_path / "log", path, since_s=0)
+    audit_live(tmp_path / "log", path, since_s=4e9)
+    audit_recording(tmp_path / "log", "result", None)
+    lines = read_audit(tmp_path / "log").lines
+    assert [Path(line.details["recording"]).name for line in lines] == ["run.h5", "run.0001.h5", "run.h5"]
+    assert lines[0].details["recording_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert lines[0].details["model"] == {"name": "m", "sha256": "11"}
+    assert lines[0].details["motility_percent"]["pr"] == 75.0
+
+
+def test_another_network_is_in_the_log(tmp_path, monkeypatch):
+    from casa.cli import models
+    from casa.weights import ModelEntry, file_sha256, read_manifest, write_manifest
+
+    target, sums = tmp_path / "models", []
+    target.mkdir()
+    monkeypatch.setattr("casa.resources.resource_dir", lambda name: target)
+    for content in (b"one", b"two"):
+        folder = tmp_path / content.decode()
+        folder.mkdir()
+        (folder / "net.onnx").write_bytes(content)
+        (folder / "net.md").write_text("# card")
+        sums.append(file_sha256(folder / "net.onnx"))
+        entry = ModelEntry("net", "detector", folder, {"onnx": (folder / "net.onnx", sums[-1])}, card="net.md")
+        write_manifest(folder, {"net": entry})
+        models.install_model(folder, "net", force=True, audit_log=tmp_path / "log")
+    first, second = read_audit(tmp_path / "log").lines
+    assert (first.event, first.subject) == ("model", "net")
+    assert (first.details["before"], first.details["after"]) == (None, {"onnx": sums[0]})
+    assert (second.details["before"], second.details["after"]) == ({"onnx": sums[0]}, {"onnx": sums[1]})
+    assert set(read_manifest(target)) == {"net"}
