@@ -12,7 +12,9 @@ import typer
 
 from casa import __version__
 from casa.cli import audit, bench, calibrate, data, evaluate, grade, models, qc, sample, train_detector
+from casa.cli.batch import batch
 from casa.cli.clips import clips
+from casa.cli.compare import compare
 from casa.cli.demo import demo
 from casa.cli.detect import detect
 from casa.cli.evaluate_grade import evaluate_grade
@@ -64,6 +66,8 @@ def _root(
 for command in (live, record, grader, top, keys):
     app.command()(command)
 for command in (demo, replay, detect, track, clips, kinematics, morphology, report, export, recover, simulate, view):
+    app.command()(command)
+for command in (batch, compare):
     app.command()(command)
 
 evaluate.app.command("kinematics")(evaluate_kinematics)

@@ -44,7 +44,7 @@ ALLOWED = {
     "evaluate": BASE,
     "viewer": BASE | {"bus", "record", "kinematics"},  # nothing of torch or cv2: tests/gui holds that
 }
-FREE = {"engine", "cli", "bench", "__init__", "__main__"}
+FREE = {"engine", "cli", "batch", "bench", "__init__", "__main__"}
 
 
 def part_of(path: Path) -> str:

@@ -1,0 +1,308 @@
+"""Which recordings a batch is of: folders, globs, files, addresses and manifests become a list of them, each once."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from casa.batch.store import filesystem, is_remote, local_path
+from casa.errors import CasaError, InputError
+
+#: What is taken for a recording in a folder; a file that is named is taken whatever its name ends in.
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".mpeg", ".wmv")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+#: Columns of a manifest with a meaning; others are carried into the table of recordings.
+MANIFEST_COLUMNS = ("path", "recording", "calibration", "fps")
+_SAMPLED_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A recording to analyse.
+
+    Parameters
+    ----------
+    uri : absolute path, address for fsspec, or ``simulator:PRESET:SEED``.
+    recording : what it is called in the results.
+    stamp : changes when the file does; "" where that cannot be told.
+    n_bytes : None of folders of pictures and simulated ones.
+    calibration, fps_hz : instead of the batch's own; None: that.
+    columns : what else the manifest says of it.
+    """
+
+    uri: str
+    recording: str = ""
+    stamp: str = ""
+    n_bytes: int | None = None
+    calibration: str | None = None
+    fps_hz: float | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+
+
+def find(
+    inputs: Sequence[str], skip_duplicates: bool = False, said: Callable[[str], None] = lambda _: None
+) -> list[Item]:
+    """The recordings of ``inputs`` in the order given, named, each once.
+
+    Parameters
+    ----------
+    skip_duplicates : a recording that is given twice, or a copy of another, is left out and told to ``said``.
+
+    Raises
+    ------
+    InputError : nothing there, a manifest that cannot be read, a recording twice, or two of one name.
+    CasaError : an address cannot be reached.
+    """
+    items = [item for text in inputs for item in _expand(text)]
+    if not items:
+        raise InputError("no recording was given")
+    kept = _once(items, skip_duplicates, said)
+    return _named(kept)
+
+
+def _expand(text: str) -> list[Item]:
+    if text == "simulator" or text.startswith("simulator:"):
+        return [Item(text)]
+    if is_remote(text):
+        return _expand_remote(text)
+    path = local_path(text)
+    if path.is_dir():
+        return _of_folder(path)
+    if path.is_file():
+        return _manifest(path) if path.suffix.lower() == ".csv" else [_local(path)]
+    if glob.has_magic(str(path)):
+        found = sorted(glob.glob(str(path), recursive=True))
+        if not found:
+            raise InputError(f"{text}: matches no file")
+        return [item for one in map(Path, found) for item in (_of_folder(one) if one.is_dir() else [_local(one)])]
+    raise InputError(f"{text}: no such file or folder; give recordings, folders, globs or a manifest (CSV)")
+
+
+def _of_folder(folder: Path) -> list[Item]:
+    """The videos below a folder; the folder itself where it holds pictures and no video."""
+    below = sorted(
+        p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+    videos = [path for path in below if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    if videos:
+        return [_local(path) for path in videos]
+    if any(path.parent == folder and path.suffix.lower() in PICTURE_SUFFIXES for path in below):
+        return [_local(folder)]
+    raise InputError(f"{folder}: holds no video ({', '.join(VIDEO_SUFFIXES)}) and no pictures")
+
+
+def _local(path: Path) -> Item:
+    found = path.stat()
+    if path.is_dir():
+        return Item(str(path))
+    return Item(str(path), stamp=local_stamp(path), n_bytes=found.st_size)
+
+
+def local_stamp(path: Path) -> str:
+    """Changes when a file is written to. Raises OSError where it is gone."""
+    found = path.stat()
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def _expand_remote(text: str) -> list[Item]:
+    fs, path = filesystem(text)
+    protocol = text.split("://", 1)[0]
+    try:
+        if fs.isdir(path):
+            names = [name for name in sorted(fs.find(path)) if name.lower().endswith(VIDEO_SUFFIXES)]
+            if not names:
+                raise InputError(f"{text}: holds no video ({', '.join(VIDEO_SUFFIXES)})")
+        elif glob.has_magic(path):
+            names = sorted(fs.glob(path))
+            if not names:
+                raise InputError(f"{text}: matches no file")
+        else:
+            names = [path]
+        return [_remote(fs, name if "://" in name else f"{protocol}://{name}", name) for name in names]
+    except FileNotFoundError:
+        raise InputError(f"{text}: no such file") from None
+    except CasaError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        what = " ".join(str(error).split())[:160]
+        raise CasaError(f"{text}: cannot be reached ({type(error).__name__}: {what})") from error
+
+
+def _remote(fs: object, uri: str, name: str) -> Item:
+    info = fs.info(name)  # type: ignore[attr-defined]
+    changed = next(
+        (str(info[key]) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if info.get(key)), ""
+    )
+    size = info.get("size")
+    return Item(uri, stamp=f"{size}:{changed}", n_bytes=None if size is None else int(size))
+
+
+def _manifest(path: Path) -> list[Item]:
+    """The rows of a manifest: CSV with a header; relative paths are taken from where it lies."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, skipinitialspace=True, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as a manifest ({error})") from error
+    if not rows or "path" not in rows[0]:
+        raise InputError(f"{path}: a manifest needs a header with a column path, and a row for each recording")
+    return [_of_row(f"{path}:{number}", row, path.parent) for number, row in enumerate(rows, 2)]
+
+
+def _of_row(where: str, row: dict[str, str | None], folder: Path) -> Item:
+    if None in row or any(value is None for value in row.values()):
+        raise InputError(f"{where}: has more or fewer cells than the header")
+    cells = {key.strip(): (value or "").strip() for key, value in row.items()}
+    if not cells["path"]:
+        raise InputError(f"{where}: path is empty")
+    text = cells["path"]
+    named = is_remote(text) or text.startswith(("simulator", "file://"))
+    try:
+        found = _expand(text if named else str(folder / text))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if len(found) != 1:
+        raise InputError(f"{where}: {text} is a folder of several recordings; a row is one recording")
+    calibration = cells.get("calibration") or None
+    if calibration and (folder / calibration).is_file():
+        calibration = str(folder / calibration)
+    more = {key: value for key, value in cells.items() if key not in MANIFEST_COLUMNS and key}
+    return replace(
+        found[0],
+        recording=cells.get("recording", ""),
+        calibration=calibration,
+        fps_hz=_fps(where, cells.get("fps", "")),
+        columns=more,
+    )
+
+
+def _fps(where: str, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{where}: fps: expected frames a second, got {text!r}")
+    return value
+
+
+def _once(items: list[Item], skip: bool, said: Callable[[str], None]) -> list[Item]:
+    """Leave out, or refuse, what is given twice: by its path, or by its content."""
+    first: dict[str, Item] = {}
+    for item in items:
+        if item.uri in first:
+            _twice(f"{item.uri}: is given twice", skip, said)
+        else:
+            first[item.uri] = item
+    by_size = defaultdict(list)
+    for item in first.values():
+        if item.n_bytes:
+            by_size[item.n_bytes].append(item)
+    copies = {}
+    for alike in by_size.values():
+        for same in _alike(alike):
+            for copy in same[1:]:
+                _twice(f"{copy.uri}: is a copy of {same[0].uri}", skip, said)
+                copies[copy.uri] = same[0].uri
+    return [item for item in first.values() if item.uri not in copies]
+
+
+def _twice(what: str, skip: bool, said: Callable[[str], None]) -> None:
+    if not skip:
+        raise InputError(f"{what}; give each recording once, or --skip-duplicates to leave out the second")
+    said(f"{what}; left out")
+
+
+def _alike(items: list[Item]) -> Iterable[list[Item]]:
+    """Groups of two or more of equal content, of items of equal size; only what might be equal is read whole."""
+    groups = [items]
+    for key in (_sample, _content):
+        finer = []
+        for group in groups:
+            by_key = defaultdict(list)
+            for item in group if len(group) > 1 else ():
+                by_key[key(item)].append(item)
+            finer += list(by_key.values())
+        groups = finer
+    return [group for group in groups if len(group) > 1]
+
+
+def _sample(item: Item) -> str:
+    """The first and last bytes; of remote ones the stamp, which has the content's sum where there is one."""
+    if is_remote(item.uri):
+        changed = item.stamp.partition(":")[2]
+        return f"{item.uri.split('://')[0]} {changed or item.uri}"
+    with open(item.uri, "rb") as stream:
+        head = stream.read(_SAMPLED_BYTES)
+        stream.seek(max((item.n_bytes or 0) - _SAMPLED_BYTES, 0))
+        return hashlib.sha256(head + stream.read(_SAMPLED_BYTES)).hexdigest()
+
+
+def _content(item: Item) -> str:
+    return _sample(item) if is_remote(item.uri) else content_sha256(Path(item.uri))
+
+
+def content_sha256(path: Path) -> str:
+    """The hex sha256 of a file. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _named(items: list[Item]) -> list[Item]:
+    """Give each its name: the manifest's, or its file's with as many folders before it as tell it from the others."""
+    given = Counter(item.recording for item in items if item.recording)
+    for item in items:
+        if item.recording and (item.recording != clean(item.recording) or given[item.recording] > 1):
+            what = "is given twice" if given[item.recording] > 1 else "may have letters, digits and . _ - only"
+            raise InputError(f"{item.uri}: recording {item.recording!r}: {what}")
+    names = {item.uri: item.recording for item in items if item.recording}
+    for form in (_stem, _with_parent, _with_suffix, _with_path, _with_hash):
+        waiting = [item for item in items if item.uri not in names]
+        counts = Counter(form(item.uri).lower() for item in waiting)
+        taken = {name.lower() for name in names.values()}
+        for item in waiting:
+            name = form(item.uri)
+            if counts[name.lower()] == 1 and name.lower() not in taken:
+                names[item.uri] = name
+    return [replace(item, recording=names[item.uri]) for item in items]
+
+
+def clean(text: str) -> str:
+    """A name that files can have; readers of data sets pass over what begins with a dot or an underscore."""
+    return re.sub(r"[^\w.\-]+", "_", text).lstrip("._") or "recording"
+
+
+def _path(uri: str) -> PurePosixPath:
+    if uri.startswith("simulator"):
+        return PurePosixPath(uri.replace(":", "_"))
+    return PurePosixPath(uri.split("://", 1)[-1].replace("\\", "/"))
+
+
+def _stem(uri: str) -> str:
+    return clean(_path(uri).stem)
+
+
+def _with_parent(uri: str) -> str:
+    path = _path(uri)
+    return clean(f"{path.parent.name}_{path.stem}")
+
+
+def _with_suffix(uri: str) -> str:
+    return clean(_path(uri).name.replace(".", "_"))
+
+
+def _with_path(uri: str) -> str:
+    return clean("_".join(_path(uri).parts[-4:]).replace(".", "_"))
+
+
+def _with_hash(uri: str) -> str:
+    return f"{_stem(uri)}_{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
