@@ -1,4 +1,4 @@
-"""``casa export``: the tables of a recording for other programs."""
+"""``casa export``: a recording for other programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import typer
 
 
 def export(
-    recording: Annotated[Path, typer.Argument(help="The recording, RUN.h5.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write into.")],
-    format: Annotated[str, typer.Option("--format", help="What to write: csv, parquet or mot.")] = "csv",
+    recording: Annotated[Path | None, typer.Argument(metavar="RUN.h5", help="The recording.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write into.")] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="What to write: csv, parquet, mot, trackmate, napari or fhir.")
+    ] = "csv",
     offline: Annotated[
         bool, typer.Option("--offline", help="Refined tracks, and the kinematics of these, instead of the online ones.")
     ] = False,
@@ -22,13 +24,29 @@ def export(
             help="With the corrections made in the viewer; by default where there are any, never with --offline.",
         ),
     ] = None,
+    dictionary: Annotated[
+        bool, typer.Option("--dictionary", help="Print what each column of each table is, and write nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Write detections, tracks and kinematics as CSV, Parquet or MOTChallenge text."""
+    """Write a recording as CSV, Parquet, MOTChallenge text, TrackMate XML, napari tracks or FHIR R4."""
     from casa.cli.output import print_json
+    from casa.errors import InputError
+
+    if dictionary:
+        from casa.interchange.dictionary import as_markdown, as_rows
+
+        if as_json:
+            print_json({"columns": as_rows()})
+        else:
+            print(as_markdown(), end="")
+        return
+    if recording is None or output is None:
+        missing = "RUN.h5, the recording" if recording is None else "-o FOLDER, where to write"
+        raise InputError(f"export: {missing} is missing; `casa export RUN.h5 --format csv -o FOLDER`")
     from casa.engine.corrected import open_with, tracks_of
-    from casa.record import export as export_recording
+    from casa.interchange.export import export as export_recording
 
     written = export_recording(recording, format, output, force=force, open_recording=open_with(offline, corrected))
     if as_json:

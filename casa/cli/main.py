@@ -30,6 +30,7 @@ from casa.cli.record import record
 from casa.cli.recover import recover
 from casa.cli.replay import replay
 from casa.cli.report import report
+from casa.cli.sample_export import export as export_sample
 from casa.cli.simulate import simulate
 from casa.cli.top import top
 from casa.cli.track import track
@@ -70,6 +71,7 @@ for command in (demo, replay, detect, track, clips, kinematics, morphology, repo
 for command in (batch, compare):
     app.command()(command)
 
+sample.app.command("export")(export_sample)
 evaluate.app.command("kinematics")(evaluate_kinematics)
 evaluate.app.command("grade")(evaluate_grade)
 evaluate.app.command("morphology")(evaluate_morphology)

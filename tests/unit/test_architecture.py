@@ -40,6 +40,7 @@ ALLOWED = {
     "record": BASE | {"bus"},  # the recorder is a process on the bus
     "report": BASE | {"record"},
     "samples": BASE | {"record"},
+    "interchange": BASE | {"record", "report", "samples"},  # figures are taken from where reports take them
     "simulate": BASE,
     "evaluate": BASE,
     "viewer": BASE | {"bus", "record", "kinematics"},  # nothing of torch or cv2: tests/gui holds that

@@ -142,7 +142,8 @@ def test_the_commands_say_what_they_did(recorded: Path, tmp_path: Path):
     done = run(command_line(), ["export", str(recorded), "-o", str(tmp_path / "json"), "--json"])
     said = json.loads(done.stdout)
     assert said["tracks"] == "online"
-    assert [Path(path).name for path in said["files"]] == ["detections.csv", "tracks.csv", "kinematics.csv"]
+    names = ["detections.csv", "tracks.csv", "kinematics.csv", "dictionary.csv"]
+    assert [Path(path).name for path in said["files"]] == names
     leave_unfinished(tmp_path / "run.h5", n_frames=20)
     done = run(command_line(), ["recover", str(tmp_path / "run.h5")])
     assert done.exit_code == 0, done.output

@@ -1,0 +1,120 @@
+"""Claims about FHIR: it is valid R4, says nothing of a person, and what is not known is absent and never zero."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recordings
+from samples import sample_of
+from typer.testing import CliRunner
+
+from casa.cli.main import app
+from casa.interchange.export import export
+from casa.interchange.fhir_codes import KINDS, LOCAL, LOINC, UCUM
+from casa.record import Recorder
+from casa.types import FrameAccount, FrameStatus
+
+
+def observations(bundle: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By code, LOINC or casa's own."""
+    found = [entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == "Observation"]
+    return {one["code"]["coding"][0]["code"]: one for one in found}
+
+
+def resource(bundle: dict[str, Any], kind: str) -> dict[str, Any]:
+    (found,) = (entry["resource"] for entry in bundle["entry"] if entry["resource"]["resourceType"] == kind)
+    return found
+
+
+def check(bundle: dict[str, Any]) -> None:
+    """R4B's models take it, and every reference leads to a resource in it."""
+    models = pytest.importorskip("fhir.resources.R4B.bundle")
+    models.Bundle.model_validate(bundle)
+    names = {entry["fullUrl"] for entry in bundle["entry"]}
+    assert len(names) == len(bundle["entry"])
+    report = resource(bundle, "DiagnosticReport")
+    assert report["status"] == "preliminary"
+    assert report["code"]["coding"][0] == {"system": LOINC, "code": "54231-6"}
+    assert {one["reference"] for one in report["result"] + report["specimen"]} <= names
+    assert len(report["result"]) == len(observations(bundle))
+    defined = {one["code"] for one in resource(bundle, "CodeSystem")["concept"]}
+    for code, one in observations(bundle).items():
+        assert ("valueQuantity" in one) != ("dataAbsentReason" in one)
+        assert {one["specimen"]["reference"], one["device"]["reference"]} <= names
+        assert one["code"]["coding"][0]["system"] == (LOCAL if code in defined else LOINC)
+        for component in one.get("component", []):
+            assert component["code"]["coding"][0]["code"] in defined
+    assert not any("subject" in entry["resource"] or "performer" in entry["resource"] for entry in bundle["entry"])
+
+
+def test_every_kind_of_figure_has_a_code_and_a_unit():
+    loinc = [kind.loinc for kind in KINDS.values() if kind.loinc]
+    assert len(set(loinc)) == len(loinc)
+    for kind in KINDS.values():
+        assert bool(kind.loinc) != bool(kind.definition)
+        assert kind.unit in {"10*6/mL", "10*6", "mL", "%", "{cells}", "um/s", "um", "Hz", "deg"}
+    for code in loinc:  # LOINC's check digit: Luhn's
+        digits, given = code.split("-")
+        doubled = [int(d) * (2 if k % 2 == 0 else 1) for k, d in enumerate(reversed(digits))]
+        assert (10 - sum(d // 10 + d % 10 for d in doubled) % 10) % 10 == int(given), code
+
+
+def test_a_recording_is_a_preliminary_report(tmp_path: Path):
+    path = recordings.write_recording(tmp_path / "run.h5", n_frames=30, n=8)
+    (written,) = export(path, "fhir", tmp_path / "out")
+    text = written.read_text()
+    bundle = json.loads(text)
+    check(bundle)
+    found = observations(bundle)
+    assert found["14194-5"]["valueQuantity"] == {"value": 75.0, "unit": "%", "system": UCUM, "code": "%"}
+    assert found["14194-5"]["referenceRange"][0]["low"]["value"] == 30
+    assert found["9780-8"]["dataAbsentReason"]["coding"][0]["code"] == "unknown"  # the made-up summary has none
+    assert "issued" in found["6800-7"]
+    assert "effectiveDateTime" not in found["6800-7"]  # when a video was taken is not known
+    assert "x.mp4" not in text
+    versions = {entry["value"] for entry in resource(bundle, "Device")["version"]}
+    assert versions == {"0", "m, sha256 11"}
+    (again,) = export(path, "fhir", tmp_path / "again")
+    assert again.read_text() == text
+
+
+def test_what_is_not_known_is_absent_and_says_why(tmp_path: Path):
+    recorder = Recorder(tmp_path / "run.h5")
+    recorder.open(recordings.SESSION | {"calibration": None})
+    recorder.frame(0, 0, 0, FrameStatus.PROCESSED)
+    recorder.finish("interrupted", FrameAccount(1, 1), None, None)
+    (written,) = export(tmp_path / "run.h5", "fhir", tmp_path / "out")
+    bundle = json.loads(written.read_text())
+    check(bundle)
+    assert all("valueQuantity" not in one for one in observations(bundle).values())
+    reasons = [one["dataAbsentReason"] for one in observations(bundle).values()]
+    assert {reason["coding"][0]["code"] for reason in reasons} == {"error", "unknown"}
+    assert all(reason["text"] for reason in reasons)
+    assert "interrupted" in resource(bundle, "DiagnosticReport")["conclusion"]
+
+
+def test_a_sample_has_pooled_figures_and_those_of_its_replicates(tmp_path: Path):
+    sample_of(tmp_path / "s", ((60, 60, 30, 60),), ((62, 58, 30, 60),))
+    out = tmp_path / "s.json"
+    done = CliRunner().invoke(app, ["sample", "export", str(tmp_path / "s"), "--format", "fhir", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    text = out.read_text()
+    bundle = json.loads(text)
+    check(bundle)
+    found = observations(bundle)
+    assert found["3160-9"]["valueQuantity"]["value"] == 2.0
+    assert found["total-number"]["valueQuantity"]["value"] == pytest.approx(
+        2 * found["9780-8"]["valueQuantity"]["value"], rel=1e-5
+    )
+    parts = {c["code"]["coding"][0]["code"]: c for c in found["14194-5"]["component"]}
+    assert set(parts) == {"interval-95", "replicate-1", "replicate-2"}
+    low, high = (parts["interval-95"]["valueRange"][end]["value"] for end in ("low", "high"))
+    assert low < found["14194-5"]["valueQuantity"]["value"] < high
+    assert resource(bundle, "Specimen")["identifier"] == [{"value": "S-1"}]
+    assert '"me"' not in text  # the operator
+    assert str(tmp_path) not in text
+    refused = CliRunner().invoke(app, ["sample", "export", str(tmp_path / "s"), "-o", str(out)])
+    assert "--force" in str(refused.exception)
