@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.sample_report import AsPdf, pdf_beside
+
 
 def report(
     recording: Annotated[Path, typer.Argument(metavar="RUN.h5", help="A recording.")],
@@ -23,6 +25,7 @@ def report(
             help="With the corrections made in the viewer; by default where there are any, never with --offline.",
         ),
     ] = None,
+    pdf: AsPdf = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
@@ -32,10 +35,16 @@ def report(
     from casa.report import write_report
 
     output = output or recording.with_suffix(".html")
+    printed = pdf_beside(output, pdf, force)
     write_report(recording, output, force, open_with(offline, corrected))
+    if printed is not None:
+        from casa.report.pdf import write_pdf
+
+        write_pdf(output, printed, force)
     if as_json:
-        print_json(
-            {"recording": str(recording), "tracks": tracks_of(recording, offline, corrected), "report": str(output)}
-        )
+        tracks = tracks_of(recording, offline, corrected)
+        told = {"recording": str(recording), "tracks": tracks, "report": str(output)}
+        print_json(told | {"pdf": None if printed is None else str(printed)})
     else:
-        typer.echo(str(output), err=True)
+        for path in filter(None, (output, printed)):
+            typer.echo(str(path), err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_sample
+from casa.cli.sample_report import report
 
 if TYPE_CHECKING:
     from casa.samples.pool import Estimate, Pooled, SampleFigures
@@ -89,6 +90,9 @@ def finish(folder: Folder, audit_log: AuditOption = None, as_json: AsJson = Fals
         print_json(result)
     else:
         _print(sample, figures)
+
+
+app.command()(report)
 
 
 def result_json(sample: Sample, figures: SampleFigures) -> dict[str, Any]:

@@ -38,7 +38,7 @@ ALLOWED = {
     "morphology": BASE | {"clips", "evaluate", "simulate"},
     "calibrate": BASE,
     "record": BASE | {"bus"},  # the recorder is a process on the bus
-    "report": BASE | {"record"},
+    "report": BASE | {"record", "samples", "kinematics"},
     "samples": BASE | {"record"},
     "interchange": BASE | {"record", "report", "samples"},  # figures are taken from where reports take them
     "simulate": BASE,

@@ -1,0 +1,55 @@
+"""``casa sample report``: the report of a sample. Holds `report`, and ``--pdf`` as all reports take it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsPdf = Annotated[bool, typer.Option("--pdf", help="Print it on A4 too, as a PDF beside the HTML file.")]
+
+
+def pdf_beside(page: Path, wanted: bool, force: bool) -> Path | None:
+    """The PDF of a report, None where none is wanted. Raises InputError where it exists and may not be replaced."""
+    if not wanted:
+        return None
+    from casa.cli.output import refuse_existing
+    from casa.errors import InputError
+
+    if page.suffix.lower() == ".pdf":
+        raise InputError(f"-o {page}: is to be the HTML file (REPORT.html); --pdf writes the PDF beside it")
+    refuse_existing(page.with_suffix(".pdf"), force)
+    return page.with_suffix(".pdf")
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="SAMPLE", help="Folder of the sample.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="The HTML file; by default report.html in the sample's folder."),
+    ] = None,
+    pdf: AsPdf = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Write the report of a sample as one HTML file."""
+    from casa.cli.output import print_json
+    from casa.engine.corrected import open_with
+    from casa.report.sample import write_sample_report
+    from casa.samples.sample import read_sample
+
+    read_sample(folder)
+    output = output or folder / "report.html"
+    printed = pdf_beside(output, pdf, force)
+    figures = write_sample_report(folder, output, force, open_with(False, None))
+    if printed is not None:
+        from casa.report.pdf import write_pdf
+
+        write_pdf(output, printed, force)
+    if as_json:
+        told = {"sample": str(folder), "accepted": figures.accepted, "report": str(output)}
+        print_json(told | {"pdf": None if printed is None else str(printed)})
+    else:
+        for path in filter(None, (output, printed)):
+            typer.echo(str(path), err=True)

@@ -1,0 +1,219 @@
+"""Sections of a sample's report that not every sample has: sub-populations, expert grades, forms of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from casa.cells import EXPERT_GRADES, GradeTable, MorphologyTable
+from casa.kinematics.subpopulations import MIN_TRACKS, Subpopulations, find_subpopulations
+from casa.report import sample_texts
+from casa.report.figures import Parameter, parameters
+from casa.report.grades import by_track, interval, share_bars
+from casa.report.paths import Path as TrackPath
+from casa.report.paths import Scale, origin_plot, reach_of
+from casa.report.sample_charts import group_scatter, mark_key
+from casa.report.sample_pictures import FieldPicture
+from casa.statistics import Spread, spread, wilson_percent
+from casa.types import KinematicsTable
+
+#: Paths drawn of each group.
+_PATHS = 14
+_SHOWN = ("VCL", "VSL", "LIN", "STR", "ALH mean", "BCF")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupRow:
+    """A sub-population: its mark, words, tracks, share of the motile, spreads, tracks by grade, and some paths."""
+
+    key: Markup
+    number: int
+    name: str
+    n_tracks: int
+    percent: float
+    interval: tuple[float, float] | None
+    cells: tuple[Spread | None, ...]
+    grades: str
+    plot: Markup | None
+    n_paths: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """The section on sub-populations; without ``rows`` the words say why there are none."""
+
+    words: str
+    rows: tuple[GroupRow, ...] = ()
+    columns: tuple[Parameter, ...] = ()
+    scatter: Markup | None = None
+
+
+def groups_of(tables: Sequence[KinematicsTable], pictures: Sequence[FieldPicture], scale: Scale) -> Groups:
+    """The sub-populations of the tracks of all fields (``tables``, ``pictures`` by field)."""
+    table = KinematicsTable.concatenate(list(tables))
+    field = np.repeat(np.arange(len(tables)), [len(t) for t in tables])
+    found = find_subpopulations(table)
+    if found.n_groups == 0:
+        return Groups(sample_texts.too_few_for_groups(MIN_TRACKS))
+    if found.n_groups == 1:
+        return Groups(sample_texts.one_population(found.n_tracks))
+    columns = tuple(p for p in parameters(True) if p.symbol in _SHOWN)
+    drawn = [_paths_of(k, found, field, table, pictures) for k in range(found.n_groups)]
+    reach = reach_of([path for paths in drawn for path in paths], scale)
+    rows = tuple(
+        _group_row(k, found, table, columns, origin_plot(paths, scale, reach)) for k, paths in enumerate(drawn)
+    )
+    grouped = found.label >= 0
+    scatter = group_scatter(
+        table.vcl_um_s[grouped], 100 * table.lin[grouped], found.label[grouped], ("VCL", "LIN"), ("µm/s", "%")
+    )
+    words = sample_texts.subpopulations_found(found.n_groups, found.n_tracks, found.features, found.agreement)
+    return Groups(words, rows, columns, scatter)
+
+
+def _group_row(
+    k: int, found: Subpopulations, table: KinematicsTable, columns: tuple[Parameter, ...],
+    plot: tuple[Markup, int] | None,
+) -> GroupRow:  # fmt: skip
+    mine = found.label == k
+    n = int(mine.sum())
+    cells = tuple(spread(getattr(table, p.column)[mine] * p.factor) for p in columns)
+    grades = [(g, 100 * float(np.mean(table.motility_grade[mine] == g))) for g in "abc"]
+    return GroupRow(
+        key=mark_key(k),
+        number=k + 1,
+        name=sample_texts.group_name(float(np.median(table.vsl_um_s[mine])), float(np.median(table.lin[mine]))),
+        n_tracks=n,
+        percent=100 * n / found.n_tracks,
+        interval=wilson_percent(100 * n / found.n_tracks, found.n_tracks),
+        cells=cells,
+        grades=", ".join(f"{g} {share:.0f} %" for g, share in grades if share >= 0.5),
+        plot=plot[0] if plot else None,
+        n_paths=plot[1] if plot else 0,
+    )
+
+
+def _paths_of(
+    k: int, found: Subpopulations, field: np.ndarray, table: KinematicsTable, pictures: Sequence[FieldPicture]
+) -> list[TrackPath]:
+    """Paths of a group among those seen near the pictures for a second, evenly over its speeds."""
+    seen = {(number, path.track_id): path for number, picture in enumerate(pictures) for path in picture.paths}
+    rows = np.flatnonzero(found.label == k)
+    rows = rows[np.argsort(table.vsl_um_s[rows], kind="stable")]
+    paths = [seen[key] for row in rows if (key := (int(field[row]), int(table.track_id[row]))) in seen]
+    paths = [path for path in paths if np.ptp(path.t_s) >= 1.0]
+    chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _PATHS)).round().astype(int))
+    return [paths[i] for i in chosen.tolist()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleGrades:
+    """Expert grades of the whole sample: rows of grade, share, interval, and the share in each replicate, all in %."""
+
+    network: str
+    trained_on: str
+    n_tracks: int
+    n_clips: int
+    n_fields: int
+    bars: Markup
+    rows: tuple[tuple[str, float, float, float, tuple[float | None, ...]], ...]
+
+
+def _named(told: dict[str, Any]) -> tuple[str, str]:
+    """Name of a network, and what it was trained on."""
+    return " ".join(str(told[key]) for key in ("name", "network") if told.get(key)) or "unknown", str(
+        told.get("trained_on") or "unknown"
+    )
+
+
+def _one_network(models: Sequence[dict[str, Any]]) -> bool:
+    return len({(model.get("sha256"), model.get("name")) for model in models}) == 1
+
+
+def grades_of_sample(
+    fields: Sequence[tuple[int, dict[str, Any], GradeTable]],
+) -> SampleGrades | str:
+    """Grades of fields (replicate, session, table) together; a sentence where there are none to pool."""
+    graded = [
+        (replicate, session.get("grade_model") or {}, table) for replicate, session, table in fields if len(table)
+    ]
+    if not graded:
+        return sample_texts.NO_GRADES
+    if not _one_network([model for _, model, _ in graded]):
+        return sample_texts.MIXED_GRADERS
+    means = [(replicate, by_track(table)[1]) for replicate, _, table in graded]
+    mean = np.concatenate([m for _, m in means])
+    low, high = interval(mean)
+    overall = mean.mean(axis=0)
+    by_replicate = []
+    for number in sorted({replicate for replicate, _, _ in fields}):
+        own = [m for replicate, m in means if replicate == number]
+        by_replicate.append(100 * np.concatenate(own).mean(axis=0) if own else None)
+    rows = tuple(
+        (grade, 100 * float(overall[k]), 100 * float(low[k]), 100 * float(high[k]),
+         tuple(None if share is None else float(share[k]) for share in by_replicate))
+        for k, grade in enumerate(EXPERT_GRADES)
+    )  # fmt: skip
+    network, trained_on = _named(graded[0][1])
+    bars = share_bars(overall, (low, high), 420.0, 150.0)
+    n_clips = sum(len(table) for _, _, table in graded)
+    return SampleGrades(network, trained_on, len(mean), n_clips, len(graded), bars, rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleForms:
+    """Forms of heads of the whole sample.
+
+    ``classes``: rows of part, class, heads, share and its interval (%), of those with a class. ``measures``: name,
+    unit, spread. ``left_out``: why heads have no crop, with how many.
+    """
+
+    network: str
+    trained_on: str
+    n_heads: int
+    n_out_of_domain: int
+    classes: tuple[tuple[str, str, int, float, tuple[float, float] | None], ...]
+    measures: tuple[tuple[str, str, Spread], ...]
+    left_out: tuple[tuple[str, int], ...]
+
+
+_MEASURES = (
+    ("Length", "µm", "length_um"),
+    ("Width", "µm", "width_um"),
+    ("Area", "µm²", "area_um2"),
+    ("Length / width", "", "ellipticity"),
+    ("Acrosome, share of the head", "%", "acrosome_share"),
+)
+
+
+def forms_of_sample(fields: Sequence[tuple[dict[str, Any], MorphologyTable]]) -> SampleForms | str:
+    """Heads of fields (session, table) together, one a track; a sentence where there are none to pool."""
+    examined = [(session.get("morphology_model") or {}, table) for session, table in fields if len(table)]
+    if not examined:
+        return sample_texts.NO_MORPHOLOGY
+    if not _one_network([model for model, _ in examined]) or len({t.class_names for _, t in examined}) > 1:
+        return sample_texts.MIXED_MORPHOLOGY
+    table = MorphologyTable.concatenate([t.by_track() for _, t in examined])
+    reasons, counts = np.unique(table.reason[table.n_crops == 0], return_counts=True)
+    table = table.select(table.n_crops > 0)
+    classes = []
+    for part, columns in table.parts.items():
+        decided = table.decided()[part]
+        n = int((decided != "").sum())
+        for name in (full.rpartition(":")[2] for full in table.class_names[columns]):
+            k = int((decided == name).sum())
+            classes.append((part, name, k, 100 * k / max(n, 1), wilson_percent(100 * k / max(n, 1), n)))
+    measures = [
+        (name, unit, found)
+        for name, unit, column in _MEASURES
+        if (found := spread(getattr(table, column) * (100 if unit == "%" else 1))) is not None
+    ]
+    network, trained_on = _named(examined[0][0])
+    return SampleForms(
+        network, trained_on, len(table), int((~table.in_domain).sum()), tuple(classes), tuple(measures),
+        tuple((str(r), int(c)) for r, c in zip(reasons, counts, strict=True) if r),
+    )  # fmt: skip
