@@ -11,8 +11,6 @@ import getpass
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,8 +73,8 @@ class AuditLog:
         except OSError as error:
             raise CasaError(f"{self.path}: the audit log cannot be written ({error.strerror})") from error
         try:
-            with _locked(descriptor):
-                return self._append(descriptor, event, subject, details)
+            lock(descriptor)
+            return self._append(descriptor, event, subject, details)
         except OSError as error:
             raise CasaError(f"{self.path}: the audit log cannot be written ({error.strerror})") from error
         finally:
@@ -86,15 +84,17 @@ class AuditLog:
         number, previous, size = self._end(descriptor)
         text = b""
         if previous == "":
-            text, previous = _line({"format": FORMAT, "version": VERSION, "n": 0, "utc": _now(), "who": user_name()})
+            text, previous = chained_line(
+                {"format": FORMAT, "version": VERSION, "n": 0, "utc": now_utc(), "who": user_name()}
+            )
         body = {
-            "n": number + 1, "utc": _now(), "who": user_name(), "event": _plain(event), "subject": _plain(subject),
+            "n": number + 1, "utc": now_utc(), "who": user_name(), "event": _plain(event), "subject": _plain(subject),
             "details": _plain(details), "previous": previous,
         }  # fmt: skip
-        line, digest = _line(body)
+        line, digest = chained_line(body)
         os.ftruncate(descriptor, size)  # the torn end of a line that never was whole
         os.lseek(descriptor, size, os.SEEK_SET)
-        _write_all(descriptor, text + line)
+        write_all(descriptor, text + line)
         os.fsync(descriptor)
         _write_head(self.path, number + 1, digest)
         return _event(body | {"sha256": digest})
@@ -257,7 +257,8 @@ def _event(line: dict[str, Any]) -> AuditLine:
     )  # fmt: skip
 
 
-def _now() -> str:
+def now_utc() -> str:
+    """Now, ISO 8601 in ms."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -276,7 +277,8 @@ def _plain(value: Any) -> Any:
     return str(value).encode("utf-8", "replace").decode("utf-8")  # file names may hold what UTF-8 does not have
 
 
-def _line(body: dict[str, Any]) -> tuple[bytes, str]:
+def chained_line(body: dict[str, Any]) -> tuple[bytes, str]:
+    """The bytes of a line with its sum, and the sum."""
     digest = digest_of(body)
     return _text(body | {"sha256": digest}) + b"\n", digest
 
@@ -301,7 +303,8 @@ def _last_line(descriptor: int) -> tuple[bytes | None, int]:
     return None, 0
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``."""
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -317,16 +320,10 @@ def _write_head(path: Path, number: int, digest: str) -> None:
     os.replace(partial, target)
 
 
-@contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    """Wait for other writers; where there are no such locks (Windows) one writer at a time is the user's affair."""
+def lock(descriptor: int) -> None:
+    """Wait for other writers, and hold them off until the file is closed; without effect on Windows."""
     try:
         import fcntl
     except ImportError:
-        yield
         return
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

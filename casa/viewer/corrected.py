@@ -67,9 +67,9 @@ class CorrectedTracks:
         for entry in log.marks:
             if (entry.arguments["frame"], entry.arguments["field"]) == (frame, field) and not note:
                 log.add("unmark", {"of": entry.number})
-                return f"mark removed from frame {frame}"
+                return f"mark removed from frame {frame}{log.warning}"
         log.add("mark", {"frame": frame, "field": field, "t_s": round(t_s, 6), "note": note})
-        return f"frame {frame} marked" + (f": {note}" if note else "")
+        return f"frame {frame} marked" + (f": {note}" if note else "") + log.warning
 
     def correct(self, action: str, arguments: dict[str, Any]) -> str:
         """Join, split, delete or mark as debris; what was done, in a line.
@@ -99,7 +99,7 @@ class CorrectedTracks:
             "delete": f"track {track} deleted",
             "debris": f"track {track} is debris",
         }
-        return f"{said[action]} (Ctrl+Z undoes it)"
+        return f"{said[action]} (Ctrl+Z undoes it){log.warning}"
 
     def undo(self, redo: bool = False) -> str:
         """Take the last change back, or do the last one that was taken back again; what was done, in a line."""
@@ -111,7 +111,8 @@ class CorrectedTracks:
         old, new = (entry.old, entry.new) if redo else (entry.new, entry.old)
         log.add("redo" if redo else "undo", {"of": entry.number}, old, new)
         self._follow(TrackIndex(self.session, log.active, self._figures))
-        return f"{'done again' if redo else 'undone'}: {entry.action} of track {entry.arguments['track']}"
+        done = f"{'done again' if redo else 'undone'}: {entry.action} of track {entry.arguments['track']}"
+        return done + log.warning
 
     def near(self, track_id: int, within_s: float = 2.0, within_px: float = 150.0) -> list[int]:
         """Tracks that could be the same sperm, nearest first: they begin or end near where this one ends or begins.

@@ -6,21 +6,21 @@ The recording itself is never changed: who corrected what and when, what it was 
 
 from __future__ import annotations
 
-import getpass
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from casa.audit import AuditLog, chained_line, digest_of, lock, now_utc, user_name, write_all
 from casa.errors import CasaError, InputError
 from casa.types import IntArray
+
+__all__ = ["CorrectionLog", "Entry", "Identities", "apply_corrections", "corrections_path", "digest_of", "user_name"]
 
 FORMAT = "casa-corrections"
 VERSION = 1
@@ -60,21 +60,6 @@ def corrections_path(recording: Path) -> Path:
     return recording.with_name(f"{name}.corrections.jsonl")
 
 
-def digest_of(line: dict[str, Any]) -> str:
-    """The sha256 of a line's canonical JSON without its own ``sha256``: sorted keys, no spaces, UTF-8."""
-    body = {key: value for key, value in line.items() if key != "sha256"}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def user_name() -> str:
-    """Who is logged in, for the audit."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return "unknown"
-
-
 class CorrectionLog:
     """The corrections file of one recording: read and checked when made, appended to by ``add``.
 
@@ -93,6 +78,7 @@ class CorrectionLog:
         self.path, self.who = path, who
         self._recording_id = recording_id
         self.entries: list[Entry] = []
+        self.warning = ""
         self._last = ""
         self._length = 0
         self._read()
@@ -120,7 +106,9 @@ class CorrectionLog:
         old: dict[str, Any] | None = None,
         new: dict[str, Any] | None = None,
     ) -> Entry:
-        """Append one line and make it safe on the disk.
+        """Append one line and make it safe on the disk; name it in the audit log, where one is configured.
+
+        ``warning`` says then why it could not be named there, "" where nothing is wrong.
 
         Raises
         ------
@@ -136,7 +124,7 @@ class CorrectionLog:
         except OSError as error:
             raise CasaError(f"{self.path}: cannot be written ({error.strerror}); nothing was corrected") from error
         try:
-            _lock(descriptor)
+            lock(descriptor)
             seen, number, last = self._length, len(self.entries), self._last
             self._read()
             if (len(self.entries), self._last) != (number, last):
@@ -148,16 +136,16 @@ class CorrectionLog:
             if not previous:
                 head = {
                     "format": FORMAT, "version": VERSION, "recording_id": self._recording_id, "n": 0,
-                    "utc": _now(), "who": self.who,
+                    "utc": now_utc(), "who": self.who,
                 }  # fmt: skip
-                text, previous = _line(head)
+                text, previous = chained_line(head)
             body = {
-                "n": number + 1, "utc": _now(), "who": self.who, "action": action, "arguments": arguments,
+                "n": number + 1, "utc": now_utc(), "who": self.who, "action": action, "arguments": arguments,
                 "old": old or {}, "new": new or {}, "previous": previous,
             }  # fmt: skip
-            line, digest = _line(body)
+            line, digest = chained_line(body)
             os.lseek(descriptor, seen, os.SEEK_SET)
-            _write_all(descriptor, text + line)
+            write_all(descriptor, text + line)
             os.fsync(descriptor)
         except OSError as error:
             raise CasaError(f"{self.path}: cannot be written ({error.strerror}); nothing was corrected") from error
@@ -166,7 +154,19 @@ class CorrectionLog:
         self._length = seen + len(text) + len(line)
         self._last = digest
         self.entries.append(_entry(body | {"sha256": digest}))
+        self._audit(self.entries[-1])
         return self.entries[-1]
+
+    def _audit(self, entry: Entry) -> None:
+        """A line of the audit log that points to a line of this file."""
+        self.warning = ""
+        if (audit := AuditLog.configured()) is None:
+            return
+        about = {"file": str(self.path), "line": entry.number, "sha256": entry.sha256}
+        try:
+            audit.append("correction", self._recording_id, **about, action=entry.action, user=entry.who)
+        except CasaError as error:
+            self.warning = f"; written down, but not in the audit log: {error}"
 
     def _stacks(self) -> tuple[list[Entry], list[Entry]]:
         active: list[Entry] = []
@@ -227,35 +227,11 @@ class CorrectionLog:
             raise InputError(f"{self.path}: belongs to another recording of that name; move it away to go on")
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _line(body: dict[str, Any]) -> tuple[bytes, str]:
-    digest = digest_of(body)
-    text = json.dumps(body | {"sha256": digest}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8") + b"\n", digest
-
-
 def _entry(line: dict[str, Any]) -> Entry:
     return Entry(
         int(line["n"]), str(line["utc"]), str(line["who"]), str(line["action"]), dict(line["arguments"]),
         dict(line["old"]), dict(line["new"]), str(line["previous"]), str(line["sha256"]),
     )  # fmt: skip
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def _lock(descriptor: int) -> None:
-    """Wait for other viewers of the same recording; where there are no such locks, the check above is left."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def apply_corrections(

@@ -275,3 +275,19 @@ def test_another_network_is_in_the_log(tmp_path, monkeypatch):
     assert (first.details["before"], first.details["after"]) == (None, {"onnx": sums[0]})
     assert (second.details["before"], second.details["after"]) == ({"onnx": sums[0]}, {"onnx": sums[1]})
     assert set(read_manifest(target)) == {"net"}
+
+
+def test_a_correction_is_linked_and_a_log_that_fails_is_told_but_stops_no_correction(tmp_path, monkeypatch):
+    from casa.viewer.corrections import CorrectionLog
+
+    monkeypatch.setenv("CASA_AUDIT_LOG", str(tmp_path / "log"))
+    corrections = CorrectionLog(tmp_path / "run.corrections.jsonl", "id-1", "me")
+    entry = corrections.add("delete", {"track": 3})
+    (line,) = read_audit(tmp_path / "log").lines
+    assert (line.event, line.subject, corrections.warning) == ("correction", "id-1", "")
+    assert line.details["sha256"] == entry.sha256
+    assert (line.details["line"], line.details["action"], line.details["user"]) == (1, "delete", "me")
+    monkeypatch.setenv("CASA_AUDIT_LOG", str(tmp_path / "no folder" / "log"))
+    corrections.add("undo", {"of": 1})
+    assert "not in the audit log" in corrections.warning
+    assert len(CorrectionLog(tmp_path / "run.corrections.jsonl", "id-1", "me").entries) == 2
