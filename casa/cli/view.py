@@ -26,9 +26,10 @@ def view(
     snapshots: Annotated[
         Path | None, typer.Option(help="Folder for snapshots; by default beside the recording.")
     ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")] = None,
 ) -> None:
     """Look at a recording or a running session; press ? for the keys."""
-    show_viewer(what, video=video, user=user, snapshots=snapshots)
+    show_viewer(what, video=video, user=user, snapshots=snapshots, keys=keys)
 
 
 def show_viewer(
