@@ -334,6 +334,37 @@ class GradeConfig(Section):
     )
 
 
+class MorphologyConfig(Section):
+    """Forms of heads by a network; live by processes of their own, which take clips from a queue."""
+
+    enabled: bool = Field(default=False, description="cut clips and examine their heads (--morphology)")
+    weights: str = Field(default="morphology", description="name in models/manifest.toml, or a path to .pt")
+    look: Literal["phase contrast", "unstained", "stained", "Diff-Quik"] | None = Field(
+        default=None,
+        description="how the sperm are seen (unstained: in bright field): weights that have not learnt from such "
+        "pictures, and weights where this is not said, have their results marked",
+    )
+    threads: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="CPU threads of the network; 0: all cores, and live one for each process"
+    )
+    batch: Annotated[int, Field(ge=1, le=256)] = Field(default=8, description="clips examined at once")
+    crops: Annotated[int, Field(ge=1, le=16)] = Field(default=4, description="sharpest pictures of a clip that count")
+    heat_maps: bool = Field(default=True, description="what in a head decided: of crops kept; live of those asked for")
+    graders: Annotated[int, Field(ge=1, le=32)] = Field(default=1, description="processes of a live session")
+    cpu_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="live: so much of this machine's CPU at most, all of them together; they rest"
+    )
+    queue_clips: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=256, description="live: clips that wait (360 kB each); past it some are left out, counted"
+    )
+    attempts: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="live: a clip whose grader died goes to another one, and is failed after so many"
+    )
+    finish_s: NonNegative = Field(
+        default=10.0, description="live: at the end so long for clips of tracks whose head was not examined yet"
+    )
+
+
 class RecordConfig(Section):
     """What the recording keeps and how often it is made safe."""
 
@@ -343,7 +374,9 @@ class RecordConfig(Section):
         default=10.0, description="one picture of the field is kept this often, for the report"
     )
     clips: Literal["none", "last", "all"] = Field(
-        default="last", description="of the clips that were graded: none, the last of each track, or all (130 kB each)"
+        default="last",
+        description="of the clips that were graded: none, the last of each track, or all (130 kB each); of the heads "
+        "that were examined: none, those that are the sharpest of their track so far, or all (4 kB each)",
     )
 
 
@@ -399,6 +432,7 @@ class Config(Section):
     kinematics: KinematicsConfig = KinematicsConfig()
     clips: ClipsConfig = ClipsConfig()
     grade: GradeConfig = GradeConfig()
+    morphology: MorphologyConfig = MorphologyConfig()
     record: RecordConfig = RecordConfig()
     graph: GraphConfig = GraphConfig()
     bus: BusConfig = BusConfig()

@@ -21,7 +21,8 @@ MANIFEST = "manifest.toml"
 class ModelEntry:
     """One model of a manifest: its files by kind (``onnx``, ``int8``, ``state``) as (path, sha256), and its provenance.
 
-    ``role`` is ``accuracy`` for the most accurate detector, which is not the default.
+    ``role`` is ``accuracy`` for the most accurate detector, which is not the default. ``knows``: of classifiers of
+    heads, what they tell apart and from what pictures they have learnt it (`casa.morphology.domain`).
     """
 
     name: str
@@ -35,6 +36,7 @@ class ModelEntry:
     card: str = ""
     role: str = ""
     scores: dict[str, float] = field(default_factory=dict)
+    knows: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ def read_manifest(folder: Path) -> dict[str, ModelEntry]:
                 card=entry.get("card", ""),
                 role=entry.get("role", ""),
                 scores=dict(entry.get("scores", {})),
+                knows=dict(entry.get("knows", {})),
             )
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error})") from error
@@ -176,14 +179,15 @@ def write_manifest(folder: Path, entries: dict[str, ModelEntry]) -> None:
         for kind, (file, sha256) in entry.files.items():
             lines += ["", f"[models.{_toml(name)}.files.{kind}]"]
             lines += [f"file = {_toml(file.name)}", f"sha256 = {_toml(sha256)}"]
-        if entry.scores:
-            lines += ["", f"[models.{_toml(name)}.scores]"]
-            lines += [f"{_toml(key)} = {_toml(value)}" for key, value in entry.scores.items()]
+        for table, values in (("knows", entry.knows), ("scores", entry.scores)):
+            if values:
+                lines += ["", f"[models.{_toml(name)}.{table}]"]
+                lines += [f"{_toml(key)} = {_toml(value)}" for key, value in values.items()]
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _toml(value: Any) -> str:
-    """A string or number as TOML; JSON's string escapes are TOML's."""
+    """A string, number, truth or list of them as TOML; JSON's are TOML's too."""
     import json
 
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from casa.bus.array import Array
 from casa.bus.base import Count, Line, Message, Name, Time, check_image
+from casa.cells import HEAD_MEASURES, MAX_CLASSES
 
 #: No clip has more pixels: 64 pictures of 256 x 256 px.
 MAX_CLIP_PIXELS = 1 << 22
@@ -72,26 +73,52 @@ class GradesMessage(Message, tag="grades", frozen=True, eq=False, kw_only=True):
 
 
 class MorphologyMessage(Message, tag="morphology", frozen=True, eq=False, kw_only=True):
-    """The form of a sperm: probability that each part is normal; ``heat_map`` (h, w) u1 shows what decided."""
+    """The form of a sperm's head: of a clip, or (in a ``TrackReply``) of all its clips so far.
+
+    ``normal``: probability that each part is normal, where the network tells; ``classes``: of all classes
+    ("part:class" where there are several parts), each part's adding up to 1, empty where there is no crop, and then
+    ``reason`` says why. ``n_crops``, ``in_domain``, ``edge_share``, ``measures`` as in ``casa.cells.MorphologyTable``;
+    what is not known is left out. ``crop`` faces right, (h, w) or (h, w, 3); ``heat_map`` (h, w) u1 shows what decided.
+    """
 
     track_id: Count
     frame: Count
-    normal: Annotated[dict[Name, float], Meta(max_length=16)]
-    crop: Array
-    heat_map: Array | None
-    model: Name
+    normal: Annotated[dict[Name, float], Meta(max_length=MAX_CLASSES)] = field(default_factory=dict)
+    crop: Array | None = None
+    heat_map: Array | None = None
+    model: Name = ""
+    clip_id: Count = 0
+    t_ns: Time = 0
+    n_crops: Count = 0
+    reason: Name = ""
+    in_domain: bool = False
+    classes: Annotated[dict[Name, float], Meta(max_length=MAX_CLASSES)] = field(default_factory=dict)
+    edge_share: float | None = None
+    measures: Annotated[dict[Name, float], Meta(max_length=32)] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_image(self.crop)
+        if self.crop is not None:
+            check_image(self.crop)
         if self.heat_map is not None:
             self.heat_map.check("heat_map", ("u1",), (None, None))
+        if self.n_crops and self.reason:
+            raise ValueError("morphology: crops, and a reason why there are none")
+        sums: dict[str, float] = {}
+        for name, chance in self.classes.items():
+            part = name.rpartition(":")[0]
+            sums[part] = sums.get(part, 0.0) + (chance if chance >= 0 else math.inf)
+        if not all(abs(total - 1) < 1e-3 for total in sums.values()):
+            raise ValueError("morphology: chances of a part do not add up to 1")
+        if not all(math.isfinite(self.measures.get(name, 0.0)) for name in HEAD_MEASURES):
+            raise ValueError("morphology: measures that are no numbers")
 
 
 class GradingMetrics(Struct, frozen=True, kw_only=True):
     """The graders' work: clips ``taken`` = graded + superseded + left_out + failed + waiting + under_way.
 
     ``superseded``: a newer clip of the same track took its place; ``left_out``: for want of room or time.
-    ``tracks`` were graded at least once.
+    ``tracks`` were graded at least once. ``abstained``: of the clips whose heads were examined (they are ``graded``
+    then), those in which there was none to be classed, by reason.
     """
 
     taken: Count = 0
@@ -105,14 +132,20 @@ class GradingMetrics(Struct, frozen=True, kw_only=True):
     graders: Count = 0
     busy_share: float = 0.0
     model: Name = ""
+    abstained: dict[Name, Count] = field(default_factory=dict)
+
+
+#: What is done with clips: expert grades are given, or heads examined.
+Task = Literal["grade", "morphology"]
 
 
 class GraderJoin(Message, tag="grader_join", frozen=True, eq=False, kw_only=True):
-    """A grader is there; ``model`` is its network."""
+    """A grader is there; ``model`` is its network, ``task`` what it does with clips."""
 
     name: Name
     pid: Count
     model: Name
+    task: Task = "grade"
 
 
 class GraderReady(Message, tag="grader_ready", frozen=True, eq=False, kw_only=True):
@@ -126,7 +159,7 @@ class GraderReady(Message, tag="grader_ready", frozen=True, eq=False, kw_only=Tr
 
 
 class Work(Message, tag="work", frozen=True, eq=False, kw_only=True):
-    """A clip to grade; ``attention``: with maps of where the network looked."""
+    """A clip to grade, or whose head to examine; ``attention``: with maps of where the network looked."""
 
     clip: ClipMessage
     attention: bool = False
@@ -137,7 +170,7 @@ class Hurry(Message, tag="hurry", frozen=True, eq=False, kw_only=True):
 
 
 class GradeFailed(Message, tag="grade_failed", frozen=True, eq=False, kw_only=True):
-    """A clip cannot be graded, by this grader or any."""
+    """A clip cannot be graded, or its head not be examined, by this grader or any."""
 
     clip_id: Count
     reason: Line

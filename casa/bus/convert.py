@@ -6,8 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from casa.bus.array import Array, pack
-from casa.bus.messages import ClipMessage, DetectionsMessage, GradesMessage, KinematicsMessage, TracksMessage
-from casa.cells import Clip, GradeTable
+from casa.bus.messages import (
+    ClipMessage,
+    DetectionsMessage,
+    GradesMessage,
+    KinematicsMessage,
+    MorphologyMessage,
+    TracksMessage,
+)
+from casa.cells import HEAD_MEASURES, Clip, GradeTable, HeadExam, MorphologyTable
 from casa.types import MOTILITY_GRADES, Detections, KinematicsTable, Tracks
 
 
@@ -139,3 +146,56 @@ def grades_of(m: GradesMessage) -> GradeTable:
         part_temporal=parts[2:],
         clip_flags=np.array([m.clip_flags]),
     )
+
+
+def morphology_message(exam: HeadExam, model: str) -> MorphologyMessage:
+    """What was found of a head, for the bus."""
+    row = exam.row
+    measures = {name: float(getattr(row, name)[0]) for name in HEAD_MEASURES}
+    edge = float(row.edge_share[0])
+    classes = dict(zip(row.class_names, row.distribution[0].tolist(), strict=True)) if row.n_crops[0] else {}
+    return MorphologyMessage(
+        track_id=int(row.track_id[0]),
+        frame=int(row.frame[0]),
+        normal={name.rpartition(":")[0] or "class": p for name, p in classes.items() if is_normal(name)},
+        crop=None if exam.crop is None else pack(exam.crop),
+        heat_map=None if exam.heat is None else pack(exam.heat),
+        model=model[:80],
+        clip_id=int(row.clip_id[0]),
+        t_ns=int(row.t_ns[0]),
+        n_crops=int(row.n_crops[0]),
+        reason=str(row.reason[0])[:80],
+        in_domain=bool(row.in_domain[0]),
+        classes=classes,
+        edge_share=edge if np.isfinite(edge) else None,
+        measures={name: value for name, value in measures.items() if np.isfinite(value)},
+    )
+
+
+def is_normal(class_name: str) -> bool:
+    """Whether it is the class of what is normal, of whichever part."""
+    return class_name.rpartition(":")[2] == "normal"
+
+
+def exam_of(m: MorphologyMessage, class_names: tuple[str, ...]) -> HeadExam:
+    """What was found of a head, from the bus.
+
+    Raises ValueError where its classes are not ``class_names``, those of the session's network.
+    """
+    if m.n_crops and set(m.classes) != set(class_names):
+        raise ValueError(f"morphology: classes {', '.join(m.classes)}; the session has {', '.join(class_names)}")
+    row = MorphologyTable(
+        clip_id=np.array([m.clip_id]),
+        track_id=np.array([m.track_id]),
+        frame=np.array([m.frame]),
+        t_ns=np.array([m.t_ns]),
+        n_crops=np.array([m.n_crops]),
+        reason=np.array([m.reason]),
+        in_domain=np.array([m.in_domain]),
+        distribution=np.array([[m.classes.get(name, np.nan) for name in class_names]]),
+        edge_share=np.array([np.nan if m.edge_share is None else m.edge_share]),
+        **{name: np.array([m.measures.get(name, np.nan)]) for name in HEAD_MEASURES},
+        class_names=class_names,
+    )
+    crop, heat = (None if part is None else part.numpy() for part in (m.crop, m.heat_map))
+    return HeadExam(row, crop, heat)

@@ -1,4 +1,4 @@
-"""The engine's end of the graders' socket: clips out, grades in. Runs in the bus's thread but for ``metrics``."""
+"""The engine's end of the graders' socket: clips out, findings in. Runs in the bus's thread but for ``metrics``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from casa.bus.cell_messages import (
     GradesMessage,
     GradingMetrics,
     Hurry,
+    MorphologyMessage,
+    Task,
     Work,
 )
 from casa.bus.codec import Decoder, encode
@@ -29,7 +31,26 @@ from casa.cells import Clip
 #: A grader that has said nothing for so long is gone; it says something every second.
 GRADER_SILENT_S = 10.0
 MAX_GRADERS = 64
-_EXPECTED = GraderJoin | GraderReady | GradesMessage | GradeFailed | GraderLeave
+_EXPECTED = GraderJoin | GraderReady | GradesMessage | MorphologyMessage | GradeFailed | GraderLeave
+#: What a grader answers, and what is said where it cannot.
+_ANSWERS: dict[Task, type] = {"grade": GradesMessage, "morphology": MorphologyMessage}
+_CANNOT: dict[Task, str] = {"grade": "cannot be graded", "morphology": "cannot have its head examined"}
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """Where clips wait for one task.
+
+    Parameters
+    ----------
+    queue : what is next. on_found : told a clip and the message of what was found in it.
+    wants_attention : whether a clip is to come back with maps. accepts : whether a message makes sense here.
+    """
+
+    queue: WorkQueue
+    on_found: Callable[[Clip, Any], None]
+    wants_attention: Callable[[Clip], bool]
+    accepts: Callable[[Any], bool] = lambda message: True
 
 
 @dataclass(slots=True)
@@ -38,6 +59,7 @@ class _Grader:
 
     name: str
     model: str
+    task: Task
     room: int = 0
     busy_share: float = 0.0
     hurried: bool = False
@@ -45,24 +67,17 @@ class _Grader:
 
 
 class GraderDesk:
-    """Gives clips to graders, and takes what they found.
+    """Gives clips to graders, each of one task, and takes what they found.
 
     Parameters
     ----------
-    queue : what is next. on_grades : told a clip and its grades.
-    wants_attention : whether a clip is to come back with maps.
+    counters : of each task that there is; more may be added until the first grader joins.
     on_event : told (level, kind, text) of a grader that joins or goes, or of clips that cannot be graded.
     """
 
-    def __init__(
-        self,
-        queue: WorkQueue,
-        on_grades: Callable[[Clip, GradesMessage], None],
-        wants_attention: Callable[[Clip], bool],
-        on_event: Callable[[str, str, str], None],
-    ) -> None:
-        self.queue = queue
-        self._on_grades, self._wants_attention, self._on_event = on_grades, wants_attention, on_event
+    def __init__(self, counters: dict[Task, Counter], on_event: Callable[[str, str, str], None]) -> None:
+        self.counters = counters
+        self._on_event = on_event
         self._graders: dict[bytes, _Grader] = {}
         self._decoder = Decoder(_EXPECTED)
         self._wrong = 0
@@ -79,11 +94,11 @@ class GraderDesk:
         """Nothing is captured any more: let the graders not rest. For any thread; sent with the next heartbeat."""
         self._hurry = True
 
-    def metrics(self) -> GradingMetrics:
-        """How the graders are doing. For any thread."""
-        graders = list(self._graders.values())
+    def metrics(self, task: Task = "grade") -> GradingMetrics:
+        """How the graders of a task are doing. For any thread."""
+        graders = [grader for grader in list(self._graders.values()) if grader.task == task]
         return msgspec.structs.replace(
-            self.queue.counts(),
+            self.counters[task].queue.counts(),
             graders=len(graders),
             busy_share=sum(grader.busy_share for grader in graders),
             model=graders[0].model if graders else "",
@@ -117,12 +132,13 @@ class GraderDesk:
                 grader.hurried = self._send_to(socket, identity, encode(Hurry(), session))
             if due:
                 self._send_to(socket, identity, encode(Heartbeat(mono_ns=time.monotonic_ns()), session))
+            counter = self.counters[grader.task]
             for _ in range(grader.room):
-                job = self.queue.take(identity) if identity in self._graders else None
+                job = counter.queue.take(identity) if identity in self._graders else None
                 if job is None:
                     break
                 grader.room = 0  # it is given what there is, at once; then it says again when it has room
-                work = Work(clip=clip_message(job.clip), attention=self._wants_attention(job.clip))
+                work = Work(clip=clip_message(job.clip), attention=counter.wants_attention(job.clip))
                 self._send_to(socket, identity, encode(work, session))
 
     def end(self, socket: zmq.Socket[Any], data: bytes) -> None:
@@ -142,15 +158,17 @@ class GraderDesk:
 
     def _gone(self, identity: bytes, how: str, level: str = "warning") -> None:
         grader = self._graders.pop(identity, None)
-        n = self.queue.lost(identity)
         if grader is not None:
+            n = self.counters[grader.task].queue.lost(identity)
             back = f"; {n} clips that it had wait for another one" if n else ""
             self._on_event(level, "grader_gone", f"{grader.name} {how}{back}")
 
     def _take(self, identity: bytes, message: Any) -> None:
         if isinstance(message, GraderJoin):
-            if identity not in self._graders and len(self._graders) < MAX_GRADERS:
-                self._graders[identity] = _Grader(message.name, message.model)
+            if message.task not in self.counters:
+                self._wrong += 1  # it hears nothing, and goes
+            elif identity not in self._graders and len(self._graders) < MAX_GRADERS:
+                self._graders[identity] = _Grader(message.name, message.model, message.task)
                 self._on_event("info", "grader_joined", f"{message.name} joined, with the network {message.model}")
             return
         grader = self._graders.get(identity)
@@ -161,24 +179,26 @@ class GraderDesk:
         match message:
             case GraderReady():
                 grader.room, grader.busy_share = message.room, message.busy_share
-            case GradesMessage():
-                clip = self.queue.graded(identity, message.clip_id)
+            case GradesMessage() | MorphologyMessage():
+                counter = self.counters[grader.task]
+                fits = isinstance(message, _ANSWERS[grader.task]) and counter.accepts(message)
+                clip = counter.queue.graded(identity, message.clip_id) if fits else None
                 if clip is None:
                     self._wrong += 1
                 else:
-                    self._on_grades(clip, msgspec.structs.replace(message, track_id=clip.track_id))
+                    counter.on_found(clip, msgspec.structs.replace(message, track_id=clip.track_id))
             case GradeFailed():
-                self._failed(identity, message)
+                self._failed(identity, grader.task, message)
             case GraderLeave():
                 self._gone(identity, f"has left{f': {message.note}' if message.note else ''}", "info")
 
-    def _failed(self, identity: bytes, message: GradeFailed) -> None:
-        clip = self.queue.failed(identity, message.clip_id)
+    def _failed(self, identity: bytes, task: Task, message: GradeFailed) -> None:
+        clip = self.counters[task].queue.failed(identity, message.clip_id)
         if clip is None:
             self._wrong += 1
             return
         self._told_failures += 1
         if self._told_failures & (self._told_failures - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
             n = f" ({self._told_failures} so far)" if self._told_failures > 1 else ""
-            text = f"clip {clip.clip_id} of track {clip.track_id} cannot be graded: {message.reason}{n}"
+            text = f"clip {clip.clip_id} of track {clip.track_id} {_CANNOT[task]}: {message.reason}{n}"
             self._on_event("warning", "grade_failed", text[:500])

@@ -1,4 +1,4 @@
-"""A grader's end of the work queue: it says when it has room, is given clips, and gives back grades."""
+"""A grader's end of the work queue: it says when it has room, is given clips, and gives back what it found."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from casa.bus.cell_messages import (
     GraderReady,
     GradesMessage,
     Hurry,
+    MorphologyMessage,
+    Task,
     Work,
 )
 from casa.bus.codec import Decoder, encode
@@ -40,10 +42,12 @@ class GraderClient:
     hurry : nothing is captured any more, so that there is nothing to rest for.
     """
 
-    def __init__(self, endpoint: Endpoint, name: str, model: str, keys: Keys | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, name: str, model: str, keys: Keys | None = None, task: Task = "grade"
+    ) -> None:
         self.endpoint = endpoint
         self.heard = self.ended = self.hurry = False
-        self._hello = GraderJoin(name=name[:80], pid=os.getpid(), model=model[:80])
+        self._hello = GraderJoin(name=name[:80], pid=os.getpid(), model=model[:80], task=task)
         self._decoder = Decoder(Work | Hurry | Heartbeat | SessionEnd)
         self._ready = GraderReady(room=0)
         self._heard_at = time.monotonic()
@@ -95,7 +99,7 @@ class GraderClient:
             self._ready = GraderReady(room=0, busy_share=self._ready.busy_share)
         return found
 
-    def answer(self, message: GradesMessage | GradeFailed) -> None:
+    def answer(self, message: GradesMessage | MorphologyMessage | GradeFailed) -> None:
         """What was found in a clip."""
         self._send(message)
 

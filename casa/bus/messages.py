@@ -177,6 +177,7 @@ class Metrics(Message, tag="metrics", frozen=True, eq=False, kw_only=True):
     bad_messages: Count = 0
     recording: Text | None = None
     grading: GradingMetrics | None = None
+    morphology: GradingMetrics | None = None
 
 
 class SessionEvent(Message, tag="event", frozen=True, eq=False, kw_only=True):
@@ -207,7 +208,7 @@ class SessionEnd(Message, tag="session_end", frozen=True, eq=False, kw_only=True
     """The last message.
 
     ``sent`` and ``left_out`` count messages by type for the client that gets it, ``tracking`` what the tracker saw,
-    refused and corrected, ``grading`` what became of the clips.
+    refused and corrected, ``grading`` and ``morphology`` what became of the clips.
     """
 
     status: Literal["complete", "interrupted", "failed"]
@@ -218,6 +219,7 @@ class SessionEnd(Message, tag="session_end", frozen=True, eq=False, kw_only=True
     left_out: dict[Name, Count] = field(default_factory=dict)
     tracking: dict[Name, Count] = field(default_factory=dict)
     grading: GradingMetrics | None = None
+    morphology: GradingMetrics | None = None
     reason: Text = ""
 
 
@@ -397,7 +399,7 @@ Published = (
 Request = Start | Stop | Mark | Snapshot | GetStatus | GetTrack
 Reply = Done | Refused | StatusReply | SnapshotReply | TrackReply
 ClientMessage = Join | Written | Leave
-GraderMessage = GraderJoin | GraderReady | GradesMessage | GradeFailed | GraderLeave
+GraderMessage = GraderJoin | GraderReady | GradesMessage | MorphologyMessage | GradeFailed | GraderLeave
 AnyMessage = Published | Request | Reply | ClientMessage | GraderMessage | Work | Hurry
 
 

@@ -45,6 +45,13 @@ def live(
     graders: Annotated[
         int | None, typer.Option(min=1, max=32, help="How many processes grade; with --grade.", show_default=False)
     ] = None,
+    morphology: Annotated[
+        bool | None, typer.Option("--morphology/--no-morphology", help="Let a network class the form of heads.")
+    ] = None,
+    morphology_weights: Annotated[
+        str | None,
+        typer.Option(help="Weights for --morphology: a name in `casa models list`, or a file.", show_default=False),
+    ] = None,
     endpoint: Annotated[
         str | None, typer.Option(help="Where the bus is: a name, ipc://FOLDER or tcp://HOST:PORT.")
     ] = None,
@@ -63,7 +70,7 @@ def live(
     from casa.cli.calibrate_use import warn_of
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
-    from casa.cli.replay import result_json
+    from casa.cli.replay import check_morphology, result_json
     from casa.cli.stopping import StopEvent
     from casa.cli.values import seconds_of
     from casa.config import load_config
@@ -79,10 +86,13 @@ def live(
         "detect.device": device,
         "grade.enabled": grade,
         "grade.graders": graders,
+        "morphology.enabled": morphology,
+        "morphology.weights": morphology_weights,
         "live.video": video,
         "live.segment_s": None if segment is None else seconds_of("--segment", segment),
     }
     settings = load_config(config, overrides)
+    check_morphology(morphology_weights, settings)
     if graders is not None and not settings.grade.enabled:
         raise InputError("--graders: nothing is graded without --grade")
     if settings.graph.runner == "serial":
@@ -162,7 +172,7 @@ def _stop_twice(abort: Any) -> Any:
 
 def _summary(result: LiveResult, page: Path | None) -> None:
     """What the session came to, on standard error."""
-    from casa.cli.replay import grading_line
+    from casa.cli.replay import grading_line, morphology_line
 
     session, bus = result.session, result.bus
     account, summary, latency = session.account, session.summary, session.latency_ms
@@ -175,6 +185,8 @@ def _summary(result: LiveResult, page: Path | None) -> None:
     _say(f"{summary.n_tracks} tracks{heads}")
     if session.grading is not None:
         _say(grading_line(session.grading))
+    if session.morphology is not None:
+        _say(f"morphology: {morphology_line(session.morphology)}")
     if session.recording is None:
         return
     left_out = sum(bus["left_out"].values())

@@ -1,4 +1,4 @@
-"""``casa morphology``: head crops measured, masked and classed; a table and contact sheets. Holds ``morphology``."""
+"""``casa morphology``: head crops, or a recording's clips, measured, masked and classed; a table and contact sheets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ if TYPE_CHECKING:
 
 
 def morphology(
-    images: Annotated[Path, typer.Argument(help="Folder of head crops (.png, .bmp, .tif, .jpg, MHSMA's arrays).")],
+    images: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGES|RUN.h5",
+            help="Folder of head crops (.png, .bmp, .tif, .jpg, MHSMA's arrays), or a recording that kept clips.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for morphology.csv and sheet.png.")],
-    um_per_px: Annotated[float | None, typer.Option(help="Scale of the crops; without it, measures are in px.")] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(help="Scale of the crops; without it, measures are in px. Recordings have their own."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Classifier: a name or file, or 'none'; by default casa's own where it has one.")
     ] = None,
@@ -24,6 +33,11 @@ def morphology(
     force: Annotated[bool, typer.Option("--force", help="Replace what an earlier call wrote.")] = False,
 ) -> None:
     """Find the head in each crop, measure it against the WHO's strict limits, and class it."""
+    if images.suffix == ".h5":
+        from casa.cli.morphology_run import morphology_of_run
+
+        morphology_of_run(images, output, um_per_px, weights, sheet, as_json=as_json, force=force)
+        return
     import cv2
     import numpy as np
 

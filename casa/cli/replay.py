@@ -39,6 +39,13 @@ def replay(
     grade: Annotated[
         bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
     ] = None,
+    morphology: Annotated[
+        bool | None, typer.Option("--morphology/--no-morphology", help="Let a network class the form of heads.")
+    ] = None,
+    morphology_weights: Annotated[
+        str | None,
+        typer.Option(help="Weights for --morphology: a name in `casa models list`, or a file.", show_default=False),
+    ] = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     loop: Annotated[int | None, typer.Option(help="Play the video so many times over.")] = None,
@@ -67,9 +74,12 @@ def replay(
         "kinematics.jitter_px": _jitter(jitter_px),
         "kinematics.drift": drift,
         "grade.enabled": grade,
+        "morphology.enabled": morphology,
+        "morphology.weights": morphology_weights,
         "graph.runner": "serial" if serial else None,
     }
     settings = load_config(config, overrides)
+    check_morphology(morphology_weights, settings)
     output = output or Path(f"{Path(video.rstrip('/').replace(':', '_')).stem}.h5")
     page = output.with_suffix(".html")
     refuse_existing(output, force)
@@ -89,6 +99,14 @@ def replay(
         from casa.cli.view import view_in_process
 
         view_in_process(output, video)
+
+
+def check_morphology(weights: str | None, settings: Any) -> None:
+    """Raise InputError where weights are named and no head is examined."""
+    from casa.errors import InputError
+
+    if weights is not None and not settings.morphology.enabled:
+        raise InputError("--morphology-weights: no head is examined without --morphology")
 
 
 def _jitter(text: str | None) -> float | str | None:
@@ -144,6 +162,7 @@ def result_json(result: SessionResult) -> dict[str, Any]:
         "motility_percent": summary.motility_percent,
         "flags": list(summary.flags),
         "grades": result.grading,
+        "morphology": result.morphology,
         **calibrated_json(result.recording),
         "recording": None if result.recording is None else str(result.recording),
     }
@@ -178,12 +197,23 @@ def print_summary(result: SessionResult, report: Path | None) -> None:
         print("concentration: not known (needs a calibration with the chamber's depth)")
     if result.grading is not None:
         print(f"grades: {grading_line(result.grading)}")
+    if result.morphology is not None:
+        print(f"morphology: {morphology_line(result.morphology)}")
     print(f"recording: {result.recording}")
     if report is not None:
         print(f"report: {report}")
 
 
-def grading_line(grading: dict[str, Any]) -> str:
+def morphology_line(examining: dict[str, Any]) -> str:
+    """What became of the clips whose heads were examined, in a line."""
+    abstained = sorted(examining.get("abstained", {}).items(), key=lambda item: -item[1])
+    none = sum(n for _, n in abstained)
+    why = f" ({', '.join(f'{n} {reason}' for reason, n in abstained)})" if none else ""
+    line = grading_line(examining, "examined")
+    return f"{line}; in {examining['graded'] - none} a head to be classed, in {none} none{why}"
+
+
+def grading_line(grading: dict[str, Any], done: str = "graded") -> str:
     """What became of the clips, in a line."""
     lost = [
         f"{grading[name]} {words}"
@@ -195,4 +225,4 @@ def grading_line(grading: dict[str, Any]) -> str:
         if grading.get(name)
     ]
     besides = f" ({', '.join(lost)})" if lost else ""
-    return f"{grading['graded']} of {grading['taken']} clips graded, of {grading['tracks']} tracks{besides}"
+    return f"{grading['graded']} of {grading['taken']} clips {done}, of {grading['tracks']} tracks{besides}"

@@ -105,6 +105,11 @@ def _table(endpoint: str, state: str, metrics: Metrics) -> Any:
         colour = "green" if g.graders else "red"
         busy = f"{100 * g.busy_share:.0f} % of a core"
         table.add_row("graders", f"[{colour}]{g.graders}[/], {busy}; {g.waiting} clips wait, {g.under_way} under way")
+    if (g := metrics.morphology) is not None:
+        lost = f"{sum(g.abstained.values())} without a head to class, {g.superseded} superseded, {g.left_out} left out"
+        table.add_row("heads", f"{g.taken} clips taken, {g.graded} examined (of {g.tracks} tracks), {lost}")
+        colour, busy = "green" if g.graders else "red", f"{100 * g.busy_share:.0f} % of a core"
+        table.add_row("morphology", f"[{colour}]{g.graders}[/], {busy}; {g.waiting} clips wait, {g.failed} failed")
     table.add_row("viewers", str(metrics.viewers))
     for process in metrics.processes:
         again = f", started again {process.restarts} times" if process.restarts else ""

@@ -75,6 +75,7 @@ class Answers:
             track_id=track_id,
             clip=None if graded is None else clip_message(graded[0], maps_of(graded[1])),
             grades=None if graded is None else graded[1],
+            morphology=None if session.heads is None else session.heads.newest(track_id),
             t_ns=pack(t_ns),
             xy_px=pack(xy),
             kinematics=None if rows is None else kinematics_message(rows),

@@ -1,4 +1,4 @@
-"""A grader: a process of its own that takes clips from a session's queue and gives back grades.
+"""A grader: a process of its own that takes clips from a session's queue and gives back grades, or forms of heads.
 
 After work it rests, so that its share of the CPU stays below what it may have.
 """
@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from casa.bus.address import Endpoint
-from casa.bus.cell_messages import GradeFailed, Work
-from casa.bus.convert import clip_of, grades_message
+from casa.bus.cell_messages import GradeFailed, GradesMessage, MorphologyMessage, Task, Work
+from casa.bus.convert import clip_of, grades_message, morphology_message
 from casa.bus.grader_client import GraderClient
 from casa.bus.keys import Keys
 from casa.cells import Clip
 from casa.errors import CasaError, InputError
-from casa.grade.model import Grader, clip_fault
+
+if TYPE_CHECKING:
+    from casa.grade.model import Grader
+    from casa.morphology.examiner import HeadExaminer
 
 _POLL_S = 0.5
+_FAILURES = 3
+Answer = GradesMessage | MorphologyMessage | GradeFailed
 
 
 @dataclass(slots=True)
@@ -57,9 +64,64 @@ def attention_maps(grader: Grader, clip: Clip) -> NDArray[np.uint8] | None:
         return None
 
 
+class Worker(Protocol):
+    """What is done with clips: the task, the network's name, and the answers to a batch of them."""
+
+    task: Task
+    model: str
+
+    def answers(self, work: Sequence[Work]) -> list[Answer]:
+        """One a clip; ``GradeFailed`` where a clip is at fault. Raises CasaError where the network failed."""
+        ...
+
+
+class GradeWorker:
+    """Gives expert grades."""
+
+    task: Task = "grade"
+
+    def __init__(self, grader: Grader) -> None:
+        self._grader, self.model = grader, grader.info.name
+
+    def answers(self, work: Sequence[Work]) -> list[Answer]:
+        """Grades, with maps where they are asked for."""
+        from casa.grade.model import clip_fault
+
+        found: list[Answer] = []
+        good: list[tuple[Clip, bool]] = []
+        for item in work:
+            clip, _ = clip_of(item.clip)
+            fault = clip_fault(clip)
+            if fault is None:
+                good.append((clip, item.attention))
+            else:
+                found.append(GradeFailed(clip_id=clip.clip_id, reason=fault[:500]))
+        table = self._grader.grade([clip for clip, _ in good])
+        maps = [attention_maps(self._grader, clip) if wanted else None for clip, wanted in good]
+        return found + [grades_message(table, row, self.model, maps[row]) for row in range(len(table))]
+
+
+class MorphologyWorker:
+    """Examines heads; whether the network knows such pictures, the engine says."""
+
+    task: Task = "morphology"
+
+    def __init__(self, examiner: HeadExaminer) -> None:
+        self._examiner, self.model = examiner, examiner.info.name
+
+    def answers(self, work: Sequence[Work]) -> list[Answer]:
+        """Forms of heads, with heat maps where they are asked for."""
+        exams = self._examiner.examine([clip_of(item.clip)[0] for item in work])
+        found: list[Answer] = []
+        for item, exam in zip(work, exams, strict=True):
+            heat = self._examiner.heat(item.clip.clip_id) if item.attention else None
+            found.append(morphology_message(replace(exam, heat=heat), self.model))
+        return found
+
+
 def run_grader(
     endpoint: Endpoint,
-    grader: Grader,
+    workers: Sequence[Worker],
     *,
     name: str = "",
     keys: Keys | None = None,
@@ -71,59 +133,60 @@ def run_grader(
 
     Parameters
     ----------
-    cpu_share : so much of this machine's CPU at most. batch : clips at once.
+    workers : what is done with clips, in turn. batch : clips at once.
+    cpu_share : so much of this machine's CPU at most.
 
     Raises
     ------
-    InputError : there is no session. CasaError : the network failed again and again.
+    InputError : there is no session. CasaError : a network failed again and again.
     """
     pace = Pace(cpu_share * (os.cpu_count() or 1) if cpu_share < 1 else float("inf"))
-    n_graded, failures = 0, 0
-    with GraderClient(endpoint, name or f"grader {os.getpid()}", grader.info.name, keys) as client:
-        while not stop() and not client.ended:
-            rest_s = 0.0 if client.hurry else pace.rest_s()
-            if rest_s <= 0:
-                client.ready(batch, pace.busy_share())
-            work = client.receive(min(rest_s, _POLL_S) if rest_s > 0 else _POLL_S)
-            if not work:
-                _check_engine(client)
-                continue
-            if rest_s <= 0:
-                pace.begin()
-            done, error = _grade(client, grader, work)
-            n_graded += done
-            failures = 0 if error is None else failures + 1
-            if error is not None and failures >= 3:
-                client.leave(str(error))
-                raise error
-        client.leave("stopped" if not client.ended else "")
-    return n_graded
+    n_done, failures = 0, 0
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                GraderClient(endpoint, name or f"{worker.task} {os.getpid()}", worker.model, keys, worker.task)
+            )
+            for worker in workers
+        ]
+        poll_s = _POLL_S / len(clients)
+        while not stop() and not any(client.ended for client in clients):
+            for client, worker in zip(clients, workers, strict=True):
+                rest_s = 0.0 if client.hurry else pace.rest_s()
+                if rest_s <= 0:
+                    client.ready(batch, pace.busy_share())
+                work = client.receive(min(rest_s, poll_s) if rest_s > 0 else poll_s)
+                if not work:
+                    _check_engine(client, worker.task)
+                    continue
+                if rest_s <= 0:
+                    pace.begin()
+                done, error = _answer(client, worker, work)
+                n_done += done
+                failures = 0 if error is None else failures + 1
+                if error is not None and failures >= _FAILURES:
+                    client.leave(str(error))
+                    raise error
+        for client in clients:
+            client.leave("stopped" if not client.ended else "")
+    return n_done
 
 
-def _check_engine(client: GraderClient) -> None:
+def _check_engine(client: GraderClient, task: Task) -> None:
     """Raise where there is nobody to work for."""
     if client.engine_is_gone:
-        what = "the engine is gone" if client.heard else "no session with grading runs there; start `casa live --grade`"
-        raise InputError(f"{client.endpoint}: {what}")
+        none = f"no session with {'grading' if task == 'grade' else task} runs there; start `casa live --{task}`"
+        raise InputError(f"{client.endpoint}: {'the engine is gone' if client.heard else none}")
 
 
-def _grade(client: GraderClient, grader: Grader, work: list[Work]) -> tuple[int, CasaError | None]:
-    """Grade a batch and answer for each of its clips; gives how many were graded, and the network's failure."""
-    good: list[tuple[Clip, bool]] = []
-    for item in work:
-        clip, _ = clip_of(item.clip)
-        fault = clip_fault(clip)
-        if fault is None:
-            good.append((clip, item.attention))
-        else:
-            client.answer(GradeFailed(clip_id=clip.clip_id, reason=fault[:500]))
+def _answer(client: GraderClient, worker: Worker, work: list[Work]) -> tuple[int, CasaError | None]:
+    """Answer for each clip of a batch; gives how many were done, and the network's failure."""
+    error: CasaError | None = None
     try:
-        table = grader.grade([clip for clip, _ in good])
-        maps = [attention_maps(grader, clip) if wanted else None for clip, wanted in good]
-    except CasaError as error:
-        for clip, _ in good:
-            client.answer(GradeFailed(clip_id=clip.clip_id, reason=str(error)[:500]))
-        return 0, error
-    for row in range(len(table)):
-        client.answer(grades_message(table, row, grader.info.name, maps[row]))
-    return len(table), None
+        answers = worker.answers(work)
+    except CasaError as failure:
+        error = failure
+        answers = [GradeFailed(clip_id=item.clip.clip_id, reason=str(failure)[:500]) for item in work]
+    for answer in answers:
+        client.answer(answer)
+    return sum(not isinstance(answer, GradeFailed) for answer in answers), error

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from casa.bus.cell_messages import Task
 from casa.bus.convert import clip_message, maps_of
-from casa.bus.desk import GraderDesk
+from casa.bus.desk import Counter, GraderDesk
 from casa.bus.messages import GradesMessage, GradingMetrics
 from casa.bus.work import WorkQueue
 from casa.cells import Clip, GradeTable
@@ -73,6 +74,38 @@ class ClipsOfTracks:
     def close(self) -> None:
         """Close the clip stage."""
         self._clips.close()
+
+
+def clip_node(
+    config: Config, frames: FramesUnderWay, calibration: Calibration | None, source: SourceInfo, thread: str
+) -> Node:
+    """The node that cuts clips, for the thread of the tracker.
+
+    It comes before the one that records or publishes tracks: with that a frame ends, and is not under way any more.
+    """
+    white = config.detect.white_level
+    clips = ClipStage(config.clips, calibration, (source.width_px, source.height_px), white_level=white)
+    return Node("clip", ClipsOfTracks(frames, clips), ("track",), thread, (Tracks,))
+
+
+def finish_work(
+    desk: GraderDesk, task: Task, names: list[str], finish_s: float, children: Children, abort: threading.Event
+) -> GradingMetrics:
+    """Let the graders of a task get to the tracks that lack it, for a while; then they end. Gives how it went."""
+    queue = desk.counters[task].queue
+    queue.close()
+    deadline = time.monotonic() + finish_s
+    while not queue.is_empty and time.monotonic() < deadline and not abort.is_set():
+        children.look_after()
+        alive = any((child := children.get(name)) is not None and child.state != "failed" for name in names)
+        if not alive and not desk.metrics(task).graders:
+            break
+        time.sleep(_TICK_S)
+    queue.abandon()
+    metrics = desk.metrics(task)
+    for name in names:
+        children.end(name, 3.0)
+    return metrics
 
 
 class GradeStage:
@@ -168,21 +201,17 @@ class LiveGrading:
 
     Parameters
     ----------
+    desk : where graders work; gets this queue. wake : tells the bus that there is work.
     publish : takes messages for the bus, and whether they go onto the stream of events too.
-    note : takes events (level, kind, text). wake : tells the bus that there is work.
     """
 
     def __init__(
-        self,
-        config: Config,
-        *,
-        publish: Callable[[Any, bool], None],
-        note: Callable[[str, str, str], None],
-        wake: Callable[[], None],
+        self, config: Config, desk: GraderDesk, *, publish: Callable[[Any, bool], None], wake: Callable[[], None]
     ) -> None:
         self.network = network_record(config.grade.weights)
         self.queue = WorkQueue(config.grade.queue_clips, config.grade.attempts)
-        self.desk = GraderDesk(self.queue, self._on_grades, self._wants_attention, note)
+        self.desk = desk
+        desk.counters["grade"] = Counter(self.queue, self._on_grades, self._wants_attention)
         self._config = config
         self._names = [f"grader-{number}" for number in range(1, config.grade.graders + 1)]
         self._keep, self._attention = config.record.clips, config.grade.attention
@@ -226,19 +255,7 @@ class LiveGrading:
 
     def metrics(self) -> GradingMetrics:
         """How it goes."""
-        return self.desk.metrics()
-
-    def nodes(self, frames: FramesUnderWay, calibration: Calibration | None, source: SourceInfo) -> list[Node]:
-        """The nodes of clips and queue, for the vision thread.
-
-        They come before the one that publishes tracks: with that a frame ends, and is not under way any more.
-        """
-        white = self._config.detect.white_level
-        clips = ClipStage(self._config.clips, calibration, (source.width_px, source.height_px), white_level=white)
-        return [
-            Node("clip", ClipsOfTracks(frames, clips), ("track",), "vision", (Tracks,)),
-            Node("grade_queue", self, ("clip", "track"), "vision", (Clip, Tracks)),
-        ]
+        return self.desk.metrics("grade")
 
     def start_graders(self, children: Children, endpoint: str, keys: list[str]) -> None:
         """Start the graders; they give way to the engine where cores are few."""
@@ -256,20 +273,9 @@ class LiveGrading:
 
         What is not graded by then is left out. The clips that are kept are published.
         """
-        self.queue.close()
         self.desk.hurry()
         self._wake()
-        deadline = time.monotonic() + self._config.grade.finish_s
-        while not self.queue.is_empty and time.monotonic() < deadline and not abort.is_set():
-            children.look_after()
-            alive = any((child := children.get(name)) is not None and child.state != "failed" for name in self._names)
-            if not alive and not self.metrics().graders:
-                break
-            time.sleep(_TICK_S)
-        self.queue.abandon()
-        metrics = self.metrics()
-        for name in self._names:
-            children.end(name, 3.0)
+        metrics = finish_work(self.desk, "grade", self._names, self._config.grade.finish_s, children, abort)
         with self._lock:
             kept = [self._newest[key] for key in sorted(self._unkept)]
             self._unkept.clear()

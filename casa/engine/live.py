@@ -23,14 +23,17 @@ import numpy as np
 from casa.bus import messages as m
 from casa.bus.address import Endpoint
 from casa.bus.array import pack
+from casa.bus.desk import GraderDesk
 from casa.bus.keys import load_engine_keys
 from casa.bus.server import BusServer
 from casa.calibrate.profile import check_fits
+from casa.cells import Clip
 from casa.config import Config
 from casa.detect import DetectStage
 from casa.engine.answers import Answers
 from casa.engine.children import Children
-from casa.engine.grading import LiveGrading
+from casa.engine.examining import LiveMorphology
+from casa.engine.grading import LiveGrading, clip_node
 from casa.engine.metrics import Meter
 from casa.engine.publish import FramesUnderWay, PublishDetections, PublishStage
 from casa.engine.restarting import Restarting
@@ -176,14 +179,15 @@ class LiveSession:
         self._track = TrackStage(config.track, (info.width_px, info.height_px), config.source.every_nth)
         self.kinematics = KinematicsStage(kinematics, calibration, (info.width_px, info.height_px))
         self.children = Children(self.note)
+        self.desk = GraderDesk({}, self.note)
         self.grading: LiveGrading | None = None
+        self.heads: LiveMorphology | None = None
+        publish: Callable[[Any, bool], None] = lambda item, also: self.bus.publish(item, also_event=also)  # noqa: E731
+        wake: Callable[[], None] = lambda: self.bus.wake()  # noqa: E731
         if config.grade.enabled:
-            self.grading = LiveGrading(
-                config,
-                publish=lambda message, also_event: self.bus.publish(message, also_event=also_event),
-                note=self.note,
-                wake=lambda: self.bus.wake(),
-            )
+            self.grading = LiveGrading(config, self.desk, publish=publish, wake=wake)
+        if config.morphology.enabled:
+            self.heads = LiveMorphology(config, calibration, info, self.desk, publish=publish, wake=wake)
         keys = load_engine_keys(options.keys) if options.keys is not None else None
         self.answers = Answers(self)
         self.bus = BusServer(
@@ -193,7 +197,7 @@ class LiveSession:
             self.answers.answer,
             keys,
             on_client=lambda kind, text: self.note("info" if "join" in kind else "warning", kind, text),
-            desk=self.grading.desk if self.grading is not None else None,
+            desk=self.desk if self.desk.counters else None,
         )
         self.publish = PublishStage(
             self.bus,
@@ -224,7 +228,7 @@ class LiveSession:
             Node("publish_detections", PublishDetections(self.bus), ("detect",), "publish", (Detections,)),
             Node("track", self._track, ("detect",), "vision", (Detections,), tolerant=True),
             Node("kinematics", self.kinematics, ("track",), "vision", (Tracks,)),
-            *([] if self.grading is None else self.grading.nodes(self.frames, self.calibration, self.source.info)),
+            *self._clip_nodes(),
             Node(
                 "publish",
                 self.publish,
@@ -239,6 +243,14 @@ class LiveSession:
             return ThreadedRunner(nodes, self.ledger, config.source.every_nth, edges)
         except ValueError as error:
             raise InputError(f"graph: {error}") from error
+
+    def _clip_nodes(self) -> list[Node]:
+        """What cuts clips, and the queues that they wait in; before tracks are published, with which a frame ends."""
+        queues = [("grade_queue", self.grading), ("morphology_queue", self.heads)]
+        nodes = [Node(name, q, ("clip", "track"), "vision", (Clip, Tracks)) for name, q in queues if q is not None]
+        if not nodes:
+            return []
+        return [clip_node(self.config, self.frames, self.calibration, self.source.info, "vision"), *nodes]
 
     # events, for any thread
 
@@ -302,6 +314,8 @@ class LiveSession:
         )
         if self.grading is not None:
             record["grade_model"] = self.grading.network
+        if self.heads is not None:
+            record["morphology_model"] = self.heads.record
         self.start = m.SessionStart(
             source=self.source.info, calibration=self.calibration, session=record | {"session_id": self.session_id}
         )
@@ -346,8 +360,9 @@ class LiveSession:
             arguments += [] if config.record.detections else ["--no-detections"]
             first = [*arguments, "--force"] if options.force else arguments
             self.children.start(RECORDER, first, again=arguments, max_restarts=live_.restarts)
-        if self.grading is not None:
-            self.grading.start_graders(self.children, endpoint, keys)
+        for work in (self.grading, self.heads):
+            if work is not None:
+                work.start_graders(self.children, endpoint, keys)
         if options.view:
             self.children.start(VIEWER, ["view", endpoint, *keys], max_restarts=3, niceness=_VIEWER_NICENESS)
 
@@ -397,6 +412,7 @@ class LiveSession:
             self.note("error", "session_failed", reason)
             status = "failed"
         grading = None if self.grading is None else self.grading.finish(self.children, abort)
+        heads = None if self.heads is None else self.heads.finish(self.children, abort)
         summary = self.kinematics.summary()
         latency = {"p50": self.ledger.latency.percentile_ms(50), "p99": self.ledger.latency.percentile_ms(99)}
         account = self.ledger.account()
@@ -410,6 +426,7 @@ class LiveSession:
                 latency_ms=latency,
                 tracking=tracking,
                 grading=grading,
+                morphology=heads,
                 sent=sent,
                 left_out=left_out,
                 reason="" if error is None else str(error)[:10_000],
@@ -432,6 +449,7 @@ class LiveSession:
             cpu_ms_per_frame=self.runner.graph.cpu_ms_per_frame(),
             tracking=tracking,
             grading=None if grading is None else msgspec.to_builtins(grading),
+            morphology=None if heads is None else msgspec.to_builtins(heads),
         )
         return LiveResult(result, self._reconciled(), dict(self.event_counts))
 

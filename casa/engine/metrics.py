@@ -77,5 +77,6 @@ class Meter:
             processes=session.children.health(),
             bad_messages=session.bus.bad,
             grading=None if session.grading is None else session.grading.metrics(),
+            morphology=None if session.heads is None else session.heads.metrics(),
             recording=None if session.options.output is None else str(session.options.output),
         )

@@ -15,11 +15,11 @@ from typing import Any
 
 from casa import __version__
 from casa.calibrate.profile import check_fits
-from casa.cells import Clip, GradeTable
-from casa.clips import ClipStage
+from casa.cells import Clip, GradeTable, HeadExam
 from casa.config import Config
 from casa.detect import DetectStage
-from casa.engine.grading import ClipsOfTracks, GradeStage
+from casa.engine.examining import MorphologyStage
+from casa.engine.grading import GradeStage, clip_node
 from casa.engine.publish import FramesUnderWay
 from casa.errors import CasaError, InputError
 from casa.graph.ledger import FrameEnd, Ledger
@@ -49,7 +49,8 @@ class SessionResult:
     """What a session came to.
 
     ``cpu_ms_per_frame`` is by stage and without the network's own threads; ``tracking`` the tracker's counts,
-    ``grading`` what became of the clips, by the names of ``casa.bus.messages.GradingMetrics``; None without grading.
+    ``grading`` and ``morphology`` what became of the clips, by the names of ``casa.bus.messages.GradingMetrics``; None
+    without.
     """
 
     recording: Path | None
@@ -61,6 +62,7 @@ class SessionResult:
     cpu_ms_per_frame: dict[str, float]
     tracking: dict[str, int]
     grading: dict[str, Any] | None = None
+    morphology: dict[str, Any] | None = None
 
 
 class PictureStage:
@@ -184,13 +186,15 @@ def replay(
     detect = DetectStage(config.detect, frame_size_px=frame_size_px)
     track = TrackStage(config.track, frame_size_px, config.source.every_nth)
     grade = GradeStage(config) if config.grade.enabled else None
-    frames = FramesUnderWay()
+    heads = MorphologyStage(config, calibration, source.info) if config.morphology.enabled else None
+    frames, cuts_clips = FramesUnderWay(), grade is not None or heads is not None
 
     def about() -> dict[str, Any]:
         record = session_record(source.info, config, calibration, detect.model, command)
         if origin:
             record["source"]["uri"] = origin
-        return record if grade is None else record | {"grade_model": grade.record}
+        record |= {} if grade is None else {"grade_model": grade.record}
+        return record | ({} if heads is None else {"morphology_model": heads.record})
 
     recording = RecordStage(recorder, about)
 
@@ -205,19 +209,17 @@ def replay(
         Node("track", track, ("detect",), "track", (Detections,), tolerant=True),
         Node("kinematics", kinematics, ("track",), "track", (Tracks,)),
     ]
-    if grade is not None:  # before the recorder: with what that takes a frame ends, and is not under way any more
-        clips = ClipStage(config.clips, calibration, frame_size_px, white_level=config.detect.white_level)
-        nodes += [
-            Node("clip", ClipsOfTracks(frames, clips), ("track",), "track", (Tracks,)),
-            Node("grade", grade, ("clip",), "grade", (Clip,)),
-        ]
+    if cuts_clips:
+        nodes.append(clip_node(config, frames, calibration, source.info, "track"))
+    of_clips = {name: stage for name, stage in (("grade", grade), ("morphology", heads)) if stage is not None}
+    nodes += [Node(name, stage, ("clip",), name, (Clip,)) for name, stage in of_clips.items()]
     nodes.append(
         Node(
             "record",
             recording,
-            ("picture", "detect", "track", "kinematics", *(() if grade is None else ("grade",))),
+            ("picture", "detect", "track", "kinematics", *of_clips),
             "record",
-            (Picture, Detections, Tracks, KinematicsTable, GradeTable, KeptClip),
+            (Picture, Detections, Tracks, KinematicsTable, GradeTable, HeadExam, KeptClip),
             completes=True,
         )
     )
@@ -231,7 +233,7 @@ def replay(
     except ValueError as error:
         raise InputError(f"graph: {error}") from error
     try:
-        runner.run(_with_progress(source, on_frame, frames if grade is not None else None), stop)
+        runner.run(_with_progress(source, on_frame, frames if cuts_clips else None), stop)
     except BaseException as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         ledger.end_all_open(FrameStatus.FAILED, f"the session broke off: {reason}")
@@ -250,6 +252,8 @@ def replay(
     more: dict[str, Any] = {"tracking": tracking}
     if grade is not None:
         more["grading"] = grade.counts()
+    if heads is not None:
+        more["examining"] = heads.counts()
     recorder.finish(status, ledger.account(), summary, latency, more)
     return SessionResult(
         recording=output,
@@ -261,6 +265,7 @@ def replay(
         cpu_ms_per_frame=runner.graph.cpu_ms_per_frame(),
         tracking=tracking,
         grading=more.get("grading"),
+        morphology=more.get("examining"),
     )
 
 

@@ -5,6 +5,7 @@ Focus is judged on the head itself. What is too small or too blurred to be class
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from casa.cells import Clip, ClipFlag
 from casa.errors import InputError
 from casa.morphology.morphometry import STRICT_LENGTH_UM, measure_heads
-from casa.morphology.pseudo_masks import HeadMask, HpmOptions, find_head, oriented_crop
+from casa.morphology.pseudo_masks import HeadMask, HeadProblem, HpmOptions, find_head, oriented_crop
 from casa.types import IntArray
 
 #: Pictures of a clip that show something else than the head, or not all of it.
@@ -27,8 +28,13 @@ class NoCrop(StrEnum):
 
     FLAGGED = "no picture shows the head alone"
     NO_HEAD = "no head found"
+    TWO_HEADS = "two heads"
+    CUT_OFF = "head cut off"
     TOO_SMALL = "head too small"
     OUT_OF_FOCUS = "out of focus"
+
+
+_WHY = {HeadProblem.TWO_HEADS: NoCrop.TWO_HEADS, HeadProblem.CUT_OFF: NoCrop.CUT_OFF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +43,15 @@ class CropOptions:
 
     Parameters
     ----------
-    crops : at most so many of a clip, the sharpest. crop_um : side of what is cut out where calibrated; else
-        ``crop_heads`` times the head's length as found in the picture's middle. size_px : side of the crop given.
+    crops : at most so many of a clip, the sharpest. tries : pictures looked at, the sharpest first.
+    crop_um : side of what is cut out where calibrated; else ``crop_heads`` times the head's length as found in the
+        picture's middle. size_px : side of the crop given.
     least_length_px : a shorter head shows no shape. most_edge_share : the edge of a head in focus is at most this share
         of its width.
     """
 
     crops: int = 4
+    tries: int = 8
     crop_um: float = 8.0
     crop_heads: float = 2.0
     size_px: int = 64
@@ -57,20 +65,22 @@ class ClipCrops:
 
     Parameters
     ----------
-    images : (n, size, size) uint8, facing right. masks : of the pictures they were cut from, as cut (not turned).
+    images : (n, size, size) uint8, facing right. cuts : the squares that they were turned from; masks : of these.
     index : (n,) int64, which pictures of the clip. edge_share : (n,) width of the head's edge over the head's width.
-    um_per_px : scale of ``images``; None where uncalibrated.
+    um_per_px, cut_um_per_px : scale of ``images`` and of ``cuts``; None where uncalibrated.
     """
 
     images: NDArray[np.uint8]
+    cuts: tuple[NDArray[np.uint8], ...]
     masks: tuple[HeadMask, ...]
     index: IntArray
     edge_share: NDArray[np.float64]
     um_per_px: float | None
+    cut_um_per_px: float | None
 
 
 def crops_of_clip(clip: Clip, options: CropOptions | None = None, hpm: HpmOptions | None = None) -> ClipCrops | NoCrop:
-    """The sharpest crops of a clip that show its head alone, whole and in focus; or why there are none.
+    """The sharpest crops of a clip that show its head alone, whole and in focus; or what most often speaks against it.
 
     Raises
     ------
@@ -85,37 +95,41 @@ def crops_of_clip(clip: Clip, options: CropOptions | None = None, hpm: HpmOption
     side = _side_px(clip, options)
     sharpness = np.array([_sharpness(_middle(clip.images[k], side)) for k in usable])
     found: list[tuple[float, int, HeadMask, NDArray[np.uint8]]] = []
-    reason = NoCrop.NO_HEAD
-    for k in usable[np.argsort(-sharpness)]:
+    against: Counter[NoCrop] = Counter()
+    for k in usable[np.argsort(-sharpness)][: max(options.tries, options.crops)]:
         cut = _middle(clip.images[k], side)
         larger = max(1, round(options.size_px / len(cut)))
         if larger > 1:  # a head of a dozen pixels: masks want more of them
             cut = np.asarray(cv2.resize(cut, None, fx=larger, fy=larger, interpolation=cv2.INTER_CUBIC), np.uint8)
         mask = find_head(cut, hpm)
         if not isinstance(mask, HeadMask):
+            against[_WHY.get(mask, NoCrop.NO_HEAD)] += 1
             continue
         length, width = _size_px(mask)
         if length / larger < options.least_length_px:
-            reason = NoCrop.TOO_SMALL
+            against[NoCrop.TOO_SMALL] += 1
             continue
         edge = _edge_px(cut, mask) / width
         if edge > options.most_edge_share:
-            reason = NoCrop.OUT_OF_FOCUS
+            against[NoCrop.OUT_OF_FOCUS] += 1
             continue
         found.append((edge, int(k), mask, cut))
         if len(found) == options.crops:
             break
     if not found:
-        return reason
+        return against.most_common(1)[0][0]
     found.sort(key=lambda item: item[0])
     scale = options.size_px / len(found[0][3])
     images = np.stack([oriented_crop(cut, mask, options.size_px, scale) for _, _, mask, cut in found])
+    um_per_px = None if clip.um_per_px is None else clip.um_per_px * side / options.size_px
     return ClipCrops(
         images,
+        tuple(cut for _, _, _, cut in found),
         tuple(mask for _, _, mask, _ in found),
         np.array([k for _, k, _, _ in found], np.int64),
         np.array([edge for edge, _, _, _ in found]),
-        None if clip.um_per_px is None else clip.um_per_px * side / options.size_px,
+        um_per_px,
+        None if um_per_px is None else um_per_px * scale,
     )
 
 

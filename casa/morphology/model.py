@@ -69,7 +69,7 @@ class MorphologyClassifier:
     Attributes
     ----------
     parts : what is judged. class_names : of all parts side by side, as the columns of ``classify``.
-    entry : of the manifest: licence, card, what it was trained on.
+    entry : of the manifest: licence, card, what it was trained on. file, sha256 : of the weights.
 
     Raises
     ------
@@ -81,6 +81,7 @@ class MorphologyClassifier:
         if threads:
             torch.set_num_threads(threads)
         self.entry: ModelEntry = found.entry
+        self.file, self.sha256 = found.path.name, found.sha256
         self.info, self._networks, self._segmenter = read_model(found.path)
         self.parts = tuple(Part(*part) for part in self.info.parts)
         several = len(self.parts) > 1
@@ -110,7 +111,7 @@ class MorphologyClassifier:
         out = np.full((len(crops), len(self.class_names)), np.nan)
         rows = [k for k, mask in enumerate(masks) if mask is not None]
         if rows:
-            views = [self._view(_checked(crops[k]), masks[k], um_per_px) for k in rows]
+            views = [self.view(_checked(crops[k]), masks[k], um_per_px) for k in rows]
             out[rows] = self.classify_views(np.stack(views))
         return out
 
@@ -166,7 +167,7 @@ class MorphologyClassifier:
         mask = mask or pseudo_mask(crop)
         if mask is None:
             return None
-        x = self._masked(to_tensor(self._view(crop, mask, um_per_px)[None], self.info.channels))
+        x = self._masked(to_tensor(self.view(crop, mask, um_per_px)[None], self.info.channels))
         output = self._output(x, part, class_name)
         network = self._networks[0]
         heat = heat_maps(network, network.encoder, x, torch.tensor([output]), method, _HEAT_LEVEL)[0].numpy()
@@ -194,7 +195,8 @@ class MorphologyClassifier:
     def _scale(self, crop: NDArray[Any], um_per_px: float | None) -> float:
         return (um_per_px or self.info.crop_um / max(crop.shape[:2])) / self.info.um_per_px
 
-    def _view(self, crop: NDArray[np.uint8], mask: HeadMask | None, um_per_px: float | None) -> NDArray[np.uint8]:
+    def view(self, crop: NDArray[np.uint8], mask: HeadMask | None, um_per_px: float | None) -> NDArray[np.uint8]:
+        """A crop as ``classify_views`` takes it: facing right, of the networks' size, scale and channels."""
         view = face_right(crop, mask, self.info.size_px, self._scale(crop, um_per_px))[0]
         if view.ndim == 3 and self.info.channels == 1:
             return np.round(view.mean(axis=2)).astype(np.uint8)

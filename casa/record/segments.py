@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from casa.bus import messages as m
-from casa.bus.convert import clip_of, detections_of, grades_of, kinematics_of, tracks_of
+from casa.bus.convert import clip_of, detections_of, exam_of, grades_of, kinematics_of, tracks_of
 from casa.config import RecordConfig
 from casa.errors import CasaError, InputError
 from casa.record.clips import KeptClip
@@ -234,6 +234,8 @@ class Segments:
             more["tracking"] = end.tracking
             if end.grading is not None:
                 more["grading"] = msgspec.to_builtins(end.grading)
+            if end.morphology is not None:
+                more["examining"] = msgspec.to_builtins(end.morphology)
         recorder.finish(status, account, summary, end.latency_ms if end is not None else None, more)
         self.finished.append(self._path(self._number))
         self._recorder = None
@@ -280,6 +282,11 @@ class Segments:
     def _grades(self, message: m.GradesMessage) -> None:
         self._open_recorder().grades(grades_of(message))
 
+    def _morphology(self, message: m.MorphologyMessage) -> None:
+        told = (self._session.get("morphology_model") or {}).get("class_names")
+        names = tuple(map(str, told or message.classes))
+        self._open_recorder().head(exam_of(message, names))
+
     def _picture(self, message: m.PictureMessage) -> None:
         self._open_recorder().picture(message.frame, message.t_ns, message.image.numpy())
 
@@ -322,6 +329,7 @@ class Segments:
         m.PictureMessage: _picture,
         m.ClipMessage: _clip,
         m.GradesMessage: _grades,
+        m.MorphologyMessage: _morphology,
         m.SessionEvent: _event,
         m.Gap: _gap,
         m.FramePicture: _frame,

@@ -115,6 +115,7 @@ PRESETS: Mapping[str, SceneConfig] = {
         replace(_DEFAULT, name="drift", drift_um_s=(6.0, -3.0)),
         replace(_DEFAULT, name="faulty", time_jitter_s=0.002, missing_share=0.03),
         replace(_DEFAULT, name="empty", cells_per_frame=0.0),
+        replace(_DEFAULT, name="magnified", um_per_px=0.2, cells_per_frame=10.0, dots=40),  # heads have a shape
     )
 }
 

@@ -45,6 +45,7 @@ def metrics() -> m.Metrics:
         clients=(m.ClientMetrics(name="r", connected=True, queued=3, queued_bytes=900, sent=9, written=6, left_out=0),),
         viewers=2, processes=(m.ProcessHealth(name="recorder", pid=77, state="running"),), recording="run.h5",
         grading=m.GradingMetrics(taken=9, graded=4, superseded=2, left_out=1, waiting=2, tracks=3, model="g"),
+        morphology=m.GradingMetrics(taken=3, graded=3, abstained={"out of focus": 2}),
     )  # fmt: skip
 
 
@@ -56,7 +57,9 @@ def every_message() -> list[Any]:
     grades = grades_message(recordings.grades([1], 2), 0, "g", kept.attention)
     morphology = m.MorphologyMessage(
         track_id=2, frame=3, normal={"head": 0.75, "acrosome": 0.5}, crop=pack(np.zeros((35, 35), "u1")),
-        heat_map=pack(np.zeros((35, 35), "u1")), model="f",
+        heat_map=pack(np.zeros((35, 35), "u1")), model="f", clip_id=7, t_ns=9, n_crops=3, in_domain=True,
+        classes={"head:normal": 0.75, "head:abnormal": 0.25, "acrosome:normal": 0.5, "acrosome:abnormal": 0.5},
+        edge_share=0.25, measures={"ellipticity": 1.5, "length_um": 4.5},
     )  # fmt: skip
     event = m.SessionEvent(kind="mark", text="here", t_ns=7, utc="2026-01-01T00:00:00+00:00", frame=3)
     return [
@@ -80,7 +83,8 @@ def every_message() -> list[Any]:
                      morphology=morphology, kinematics=kinematics_message(recordings.kinematics([4]))),
         m.Join(name="recorder", written=-1, session_id="ab", pictures=True),
         m.Written(sequence=5, session_id="ab"), m.Leave(written={"tracks": 4}),
-        m.GraderJoin(name="grader 1", pid=9, model="g"), m.GraderReady(room=4, busy_share=0.125),
+        m.MorphologyMessage(track_id=2, frame=3, model="f", clip_id=8, reason="two heads"),
+        m.GraderJoin(name="grader 1", pid=9, model="g", task="morphology"), m.GraderReady(room=4, busy_share=0.125),
         m.Work(clip=clip, attention=True), m.Hurry(), m.GradeFailed(clip_id=1, reason="all black"),
         m.GraderLeave(note="done"),
     ]  # fmt: skip

@@ -19,7 +19,7 @@ from casa.bus import messages as m
 from casa.bus.address import Endpoint
 from casa.bus.array import pack
 from casa.bus.codec import encode
-from casa.bus.desk import GraderDesk
+from casa.bus.desk import Counter, GraderDesk
 from casa.bus.grader_client import GraderClient
 from casa.bus.keys import load_client_keys, load_engine_keys, make_keys
 from casa.bus.server import BusServer
@@ -163,12 +163,20 @@ class Bus:
         self.queue = WorkQueue(100, 3)
         self.grades: list[tuple[Clip, m.GradesMessage]] = []
         self.events: list[str] = []
-        self.desk = GraderDesk(
-            self.queue,
-            lambda clip, message: self.grades.append((clip, message)),
-            lambda clip: clip.track_id == 2,
-            lambda level, kind, text: self.events.append(kind),
-        )
+        self.heads: list[m.MorphologyMessage] = []
+        self.of_heads = WorkQueue(100, 3)
+        counters = {
+            "grade": Counter(
+                self.queue, lambda clip, message: self.grades.append((clip, message)), lambda clip: clip.track_id == 2
+            ),
+            "morphology": Counter(
+                self.of_heads,
+                lambda clip, message: self.heads.append(message),
+                lambda clip: True,
+                lambda message: message.model == "shapes",
+            ),
+        }
+        self.desk = GraderDesk(counters, lambda level, kind, text: self.events.append(kind))
         engine = load_engine_keys(keys) if keys is not None else None
         where = Endpoint.parse(endpoint)
         self.server = BusServer(where, BusConfig(), "s", lambda request: m.Done(), engine, desk=self.desk)
@@ -217,6 +225,30 @@ def test_a_grader_gets_as_many_clips_as_it_has_room_for_and_gives_back_grades(bu
     assert [(item.clip_id, message.model) for item, message in bus.grades] == [(3, "g")]
     assert bus.events[:2] == ["grader_joined", "grade_failed"]
     assert bus.desk.bad == 0
+
+
+def test_each_task_has_a_queue_of_its_own_and_its_own_answers(bus: Bus):
+    bus.put(clip(1, 1))
+    bus.of_heads.put(clip(1, 1))
+    bus.of_heads.put(clip(4, 2))
+    found = m.MorphologyMessage(track_id=9, frame=3, clip_id=4, reason="two heads", model="shapes")
+    with GraderClient(bus.endpoint, "one", "shapes", task="morphology") as grader:
+        until(lambda: bus.desk.metrics("morphology").graders)
+        assert bus.desk.metrics("grade").graders == 0
+        grader.ready(8, 0)
+        work = grader.receive(5)
+        assert [item.clip.clip_id for item in work] == [4, 1]
+        assert work[0].attention
+        grader.answer(grades(work[0]))  # not what it was asked for
+        grader.answer(msgspec.structs.replace(found, model="another"))
+        until(lambda: bus.desk.bad == 2)
+        grader.answer(found)
+        grader.answer(m.GradeFailed(clip_id=1, reason="broken"))
+        until(lambda: bus.of_heads.counts().graded and bus.of_heads.counts().failed)
+    assert [(message.track_id, message.reason) for message in bus.heads] == [(2, "two heads")]
+    assert bus.queue.counts().waiting == 1  # nobody graded
+    until(lambda: bus.desk.metrics("morphology").graders == 0)
+    assert balanced(bus.of_heads.counts())
 
 
 def test_a_grader_whose_connection_breaks_has_its_clips_graded_by_another(bus: Bus):

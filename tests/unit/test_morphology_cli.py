@@ -6,15 +6,23 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import recordings
+from head_clips import clip_of
 
+from casa.cli.main import app
+from casa.errors import InputError
 from casa.morphology.datasets import rendered_heads, write_heads
 from casa.morphology.examine import cells, examine
 from casa.morphology.sheet import Cell, contact_sheet
+from casa.record import Recorder
+from casa.record.clips import KeptClip
+from casa.types import FrameAccount
 
 
 def casa(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -105,3 +113,37 @@ def test_a_classifiers_classes_and_heat_maps_are_shown():
     with_heat, without = contact_sheet(made, "five"), contact_sheet([*made[3:], Cell(images[0], None, "x")], "")
     assert with_heat.shape[1] > without.shape[1]
     assert with_heat.dtype == np.uint8
+
+
+def test_the_clips_of_a_recording_give_a_table_and_a_sheet(tmp_path: Path):
+    clip, _ = clip_of((0, 0.5, 2.5, 0.8) * 4)
+    poor, _ = clip_of((4.5, 5.0) * 8)
+    recorder = Recorder(tmp_path / "run.h5")
+    recorder.open(recordings.SESSION)
+    for number, one in enumerate((clip, poor, clip), start=1):
+        recorder.clip(KeptClip(replace(one, clip_id=number, track_id=10 + number)))
+    recorder.finish("complete", FrameAccount(), None, None)
+    called = casa("morphology", tmp_path / "run.h5", "-o", tmp_path / "out", "--json")
+    assert called.returncode == 0, called.stderr
+    result = json.loads(called.stdout)
+    assert (result["clips"], result["tracks"], result["heads"]) == (3, 3, 2)
+    assert sum(result["abstained"].values()) == 1
+    assert result["classes"] == {"class": {"normal": 2}}
+    assert any("no photograph" in reason for reason in result["outside"])  # that session says it is of a camera
+    with (tmp_path / "out" / "morphology.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["track_id"] for row in rows] == ["11", "12", "13"]
+    assert [row["n_crops"] for row in rows] == ["4", "0", "4"]
+    assert cv2.imread(str(tmp_path / "out" / "sheet.png")).shape[1] > 500
+    for arguments, why in (
+        (["--um-per-px", "0.2"], "has its own scale"),
+        (["--weights", "none"], "with a network"),
+    ):
+        with pytest.raises(InputError, match=why):
+            app(
+                ["morphology", str(tmp_path / "run.h5"), "-o", str(tmp_path / "new"), *arguments], standalone_mode=False
+            )
+    empty = recordings.write_recording(tmp_path / "empty.h5", 3)
+    with pytest.raises(InputError, match="keeps no clips"):
+        app(["morphology", str(empty), "-o", str(tmp_path / "new")], standalone_mode=False)
+    assert not (tmp_path / "new").exists()
