@@ -22,6 +22,7 @@ from casa.bus.keys import Keys
 from casa.bus.subscriber import ControlClient, Subscriber
 from casa.errors import CasaError
 from casa.types import Calibration, KinematicsTable
+from casa.viewer.examined import OUTSIDE
 from casa.viewer.feed import (
     CLIP_FPS,
     CLIP_FRAMES,
@@ -73,6 +74,7 @@ class BusFeed:
         self._metrics: bus.Metrics | None = None
         self._summary: Any = None
         self._calibration: Calibration | None = None
+        self._outside: tuple[str, ...] = ()  # why the session's network does not know such pictures of heads
         self._um_per_px: float | None = None
         self._start_ns: int | None = None
         self._made = 0
@@ -210,6 +212,7 @@ class BusFeed:
         if isinstance(message, bus.SessionStart):
             with self._lock:
                 self._calibration, self._start_ns, self._ended = message.calibration, None, None
+                self._outside = _outside(message)
                 self._known, self._track = {}, None
                 self._recent.clear()
         elif isinstance(message, bus.Metrics):
@@ -239,7 +242,7 @@ class BusFeed:
             self._track = reply
         elif isinstance(reply, bus.StatusReply):
             if reply.start is not None:
-                self._calibration = reply.start.calibration
+                self._calibration, self._outside = reply.start.calibration, _outside(reply.start)
         elif isinstance(reply, bus.Refused):
             if not isinstance(request, bus.GetTrack):
                 self._news.append((reply.reason, True))
@@ -362,7 +365,7 @@ class BusFeed:
                 grades = reply.grades.distribution.numpy()
                 parts = None if reply.grades.parts is None else reply.grades.parts.numpy()
             if reply.morphology is not None:
-                morphology = _morphology(reply.morphology)
+                morphology = _morphology(reply.morphology, self._outside)
             if reply.clip is not None and len(reply.clip.images.numpy()):
                 clip = graded_clip = list(reply.clip.images.numpy()[-CLIP_FRAMES:])
                 attention = maps_of(reply.clip)
@@ -442,8 +445,15 @@ class BusFeed:
         self._thread.join(5)
 
 
-def _morphology(m: bus.MorphologyMessage) -> MorphologyFigures:
-    crop = m.crop.numpy()
-    head = crop if crop.dtype == np.uint8 else eight_bit_levels(crop)[crop]
+def _outside(start: bus.SessionStart) -> tuple[str, ...]:
+    return tuple(map(str, (start.session.get("morphology_model") or {}).get("outside") or ()))
+
+
+def _morphology(m: bus.MorphologyMessage, outside: tuple[str, ...]) -> MorphologyFigures:
+    crop = None if m.crop is None else m.crop.numpy()
+    head = crop if crop is None or crop.dtype == np.uint8 else eight_bit_levels(crop)[crop]
     heat = None if m.heat_map is None else (m.heat_map.numpy() / 255).astype(np.float32)
-    return MorphologyFigures(dict(m.normal), head, heat, m.model)
+    guess = () if m.in_domain or not m.classes else outside or OUTSIDE
+    return MorphologyFigures(
+        dict(m.normal), head, heat, m.model, dict(m.classes), m.reason, dict(m.measures), m.n_crops, guess
+    )

@@ -1,4 +1,4 @@
-"""Charts of one sperm, painted: its clip as it plays, shares of expert grades, and its head.
+"""Charts of one sperm, painted: its clip as it plays, and shares of expert grades. Its head is in ``head_chart``.
 
 Knows numbers and arrays, no feed.
 """
@@ -182,46 +182,6 @@ class ClipPlayer(QtWidgets.QWidget):
         painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
         side = min(self.width(), self.height())
         painter.drawImage(QRectF((self.width() - side) / 2, 0, side, side), image_of(self._pictures[self._at]))
-
-
-class HeadPicture(QtWidgets.QWidget):
-    """A head with what decided over it, and the parts' chances of being normal; or one calm line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setMinimumHeight(96)
-        self._figures: Any = None
-        self._nothing = "no morphology in this session"
-        self._pictures: list[QtGui.QImage] = []
-        self._arrays: list[NDArray[np.uint8]] = []
-
-    def set_figures(self, figures: Any, nothing: str = "no morphology in this session") -> None:
-        """``MorphologyFigures`` or None."""
-        if figures is self._figures and nothing == self._nothing:
-            return
-        self._figures, self._nothing = figures, nothing
-        self._arrays, self._pictures = [], []
-        if figures is not None and figures.head is not None:
-            self._arrays.append(np.ascontiguousarray(figures.head))
-            if figures.heat is not None:
-                self._arrays.append(heat_over(figures.head, figures.heat))
-        self._pictures = [image_of(array) for array in self._arrays]
-        self.update()
-
-    def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: D102
-        painter = QtGui.QPainter(self)
-        painter.setRenderHint(QtGui.QPainter.RenderHint.SmoothPixmapTransform)
-        if self._figures is None:
-            paint_nothing(painter, self, self._nothing)
-            return
-        side = min(self.height() - 4, (self.width() - 96) // max(len(self._pictures), 1))
-        for number, picture in enumerate(self._pictures):
-            painter.drawImage(QRectF(number * (side + 4), 2, side, side), picture)
-        x = len(self._pictures) * (side + 4) + 6
-        painter.setFont(font(self, 12))
-        for number, (part, chance) in enumerate(self._figures.normal.items()):
-            painter.setPen(QtGui.QColor(palette.TEXT if chance >= 0.5 else palette.WARN))
-            painter.drawText(QPointF(x, 16 + 17 * number), f"{part}: {100 * chance:.0f} % normal")
 
 
 def _same(one: Any, other: Any) -> bool:

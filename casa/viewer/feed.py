@@ -124,12 +124,22 @@ class SpermFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MorphologyFigures:
-    """The form of a head: the probability that each part is normal, its picture, and what decided, in [0, 1]."""
+    """The form of a head: the probability that each part is normal, its picture, and what decided, in [0, 1].
+
+    ``classes``: probabilities by class ("part:class" where there are several parts), {} where ``reason`` says why there
+    are none. ``measures`` by column of MorphologyTable, what is known of them. ``outside``: why the network does not
+    know such pictures, so that its classes are a guess; () where it does.
+    """
 
     normal: Mapping[str, float]
     head: NDArray[np.uint8] | None
     heat: NDArray[np.float32] | None
     note: str = ""
+    classes: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    n_crops: int = 0
+    outside: tuple[str, ...] = ()
 
 
 class Feed(Protocol):

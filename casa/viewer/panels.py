@@ -10,9 +10,10 @@ from PySide6.QtCore import Qt
 
 from casa.types import KinematicsFlag
 from casa.viewer import palette
-from casa.viewer.cell_charts import ClipPlayer, GradeBars, HeadPicture
+from casa.viewer.cell_charts import ClipPlayer, GradeBars
 from casa.viewer.charts import ClipStrip, Histogram, MotilityBar, PathPlot
 from casa.viewer.feed import FieldFigures, SpermFigures
+from casa.viewer.head_chart import HeadPicture
 from casa.viewer.palette import SHADE_COLOURS, SHADE_NAMES, SHADES
 
 SPEEDS = ("vcl", "vsl", "vap")
@@ -236,9 +237,11 @@ class SpermPanel(QtWidgets.QScrollArea):
         self._flags.setWordWrap(True)
         column.addWidget(self._flags)
         self._networks = QtWidgets.QWidget()
-        pair = QtWidgets.QHBoxLayout(self._networks)
-        pair.setContentsMargins(0, 0, 0, 0)
+        rows = QtWidgets.QVBoxLayout(self._networks)
+        rows.setContentsMargins(0, 0, 0, 0)
+        pair = QtWidgets.QHBoxLayout()
         pair.setSpacing(10)
+        rows.addLayout(pair)
         self.player, self._grades, self._head = ClipPlayer(), GradeBars(), HeadPicture()
         self.player.setToolTip("The clip that was graded; A shows and hides where the network looked")
         charts = (("Graded clip", self.player, 3), ("Expert grades (network)", self._grades, 4),
@@ -251,7 +254,7 @@ class SpermPanel(QtWidgets.QScrollArea):
             inside.setSpacing(3)
             inside.addWidget(label(name, "title"))
             inside.addWidget(chart, 1)
-            pair.addWidget(part, wide)
+            pair.addWidget(part, wide) if chart is not self._head else rows.addWidget(part)
             self._parts.append(part)
         column.insertWidget(1, self._networks)  # what was found in a sperm comes before how it moves
         self._nothing = label("", "small")

@@ -14,6 +14,7 @@ import numpy as np
 from casa.errors import CasaError, InputError
 from casa.types import FrameStatus, IntArray
 from casa.viewer.corrected import CorrectedTracks
+from casa.viewer.examined import ExaminedTracks
 from casa.viewer.feed import (
     CLIP_FPS,
     CLIP_FRAMES,
@@ -71,6 +72,7 @@ class RecordingFeed:
         self._session: Session | None = None
         self._tracks: CorrectedTracks | None = None
         self._graded: GradedTracks | None = None
+        self._examined: ExaminedTracks | None = None
         self._pictures: PictureLoader | None = None
         self._video_note = ""
         self._position_ns = 0.0
@@ -99,6 +101,7 @@ class RecordingFeed:
         if video.command and not self._closed:
             self._pictures = PictureLoader(video.command, video.keys)
         self._tracks, self._graded = tracks, GradedTracks(self.path, session.grades, session.clip_tracks)
+        self._examined = ExaminedTracks(self.path, session.morphology, session.session.get("morphology_model"))
         if len(session.steps):
             first = min(session.pictures) if self._pictures is None and session.pictures else 0
             self._position_ns = float(session.steps.t_ns[first])
@@ -334,6 +337,7 @@ class RecordingFeed:
             clip=clip, clip_here=clip_here,
             grades=graded[0] if graded else None, grade_parts=graded[1] if graded else None,
             graded_clip=list(kept.clip.images) if kept else (), attention=kept.attention if kept else None,
+            morphology=self._examined.figures_of(track_id) if self._examined else None,
         )  # fmt: skip
 
     def _clip(self, session: Session, index: TrackIndex, rows: IntArray, here: int) -> tuple[list[Any], int]:
@@ -390,8 +394,9 @@ class RecordingFeed:
             self._pictures.close()
         if self._tracks is not None:
             self._tracks.close()
-        if self._graded is not None:
-            self._graded.close()
+        for networks in (self._graded, self._examined):
+            if networks is not None:
+                networks.close()
 
 
 def source_pictures(base: tuple[str, ...], uri: str, session: Session) -> VideoChoice:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from casa.cells import GradeTable
+from casa.cells import GradeTable, MorphologyTable
 from casa.config import KinematicsConfig
 from casa.errors import InputError
 from casa.kinematics import KinematicsAccumulator
@@ -104,6 +104,7 @@ class Session:
     video_keys: list[tuple[int, int] | None]
     grades: GradeTable
     clip_tracks: IntArray
+    morphology: MorphologyTable
 
     @property
     def is_live(self) -> bool:
@@ -163,6 +164,7 @@ def load_session(path: Path) -> Session:
             video_keys=_video_keys(recording, steps) if recording.video_files else [],
             grades=recording.grades(),
             clip_tracks=recording.clip_tracks,
+            morphology=recording.morphology(),
         )
 
 

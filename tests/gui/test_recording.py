@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from grading import add_grades
+import recordings
+from grading import add_grades, add_heads
 from PySide6 import QtCore, QtGui
 from PySide6.QtCore import Qt
 from viewer_driving import lone_track, place_of, press, seek
@@ -104,6 +105,33 @@ def test_a_graded_sperm_plays_its_clip_beside_its_grades(open_viewer, own_field,
         qtbot.waitUntil(lambda: window.sperm is not None and window.sperm.track_id == tracks[1])
         assert panel._grades.isVisible()
         assert not panel.player.isVisible()
+
+
+def test_an_examined_sperm_shows_its_head_its_classes_and_why_there_are_none(open_viewer, own_field, qtbot):
+    with Recording(own_field) as recording:
+        tracks = np.unique(recording.tracks(slice(70, 71)).track_id).tolist()
+    exams = [recordings.head_exam(11, tracks[0])] + [recordings.head_exam(20 + t, t, "two heads") for t in tracks[1:]]
+    add_heads(own_field, exams, outside=["0.5 µm/px, and the network knows 0.1"])
+    window = open_viewer(own_field)
+    seek(window, qtbot, 70)
+    press(window, qtbot, "N")
+    panel = window.sperm_panel
+    while window.canvas.selected != tracks[0]:
+        press(window, qtbot, "N")
+    head = panel._head
+    qtbot.waitUntil(lambda: len(head._pictures) == 2)  # the crop, and with what decided
+    assert head.isVisible()
+    assert not panel._grades.isVisible()
+    said = head.accessibleDescription()
+    chance = exams[0].row.distribution[0, 0]
+    assert f"head normal {100 * chance:.0f} %" in said
+    assert "11.0 × 11.1 µm · L/W 11.30 (not 1.5–2)" in said
+    assert "a guess: 0.5 µm/px, and the network knows 0.1" in said
+    if len(tracks) > 1:  # examined, and there was no head to class
+        while window.canvas.selected != tracks[1]:
+            press(window, qtbot, "N")
+        qtbot.waitUntil(lambda: head.accessibleDescription() == "no class: two heads")
+        assert head.isVisible()
 
 
 def test_playing_keeps_time_and_stepping_goes_one_by_one(open_viewer, field, qtbot):
