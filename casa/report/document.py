@@ -31,6 +31,7 @@ from casa.report.figures import (
     who_table,
 )
 from casa.report.grades import grades_of
+from casa.report.morphology import heads_of
 from casa.report.paths import Scale, choose_paths, field_plot, origin_plot
 from casa.report.picture import choose_picture, overlay
 from casa.report.provenance import (
@@ -293,6 +294,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "legend": legend_entries(shown),
         "histograms": histograms,
         "grades": grades_of(recording),
+        "heads": heads_of(recording),
         "columns": columns,
         "kinematics_rows": kinematics_by_grade(kinematics, columns),
         "suspect": suspect,

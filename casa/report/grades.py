@@ -136,12 +136,12 @@ def _strip(kept: KeptClip) -> NDArray[np.uint8]:
     plain = [cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) for picture in small]
     rows = [np.concatenate(plain, axis=1)]
     if maps is not None:
-        over = [_over(picture, maps[k]) for picture, k in zip(plain, chosen, strict=True)]
+        over = [heat_over(picture, maps[k]) for picture, k in zip(plain, chosen, strict=True)]
         rows.append(np.concatenate(over, axis=1))
     return np.concatenate(rows, axis=0).astype(np.uint8)
 
 
-def _over(picture: NDArray[Any], attention: NDArray[np.uint8]) -> NDArray[Any]:
+def heat_over(picture: NDArray[Any], attention: NDArray[np.uint8]) -> NDArray[Any]:
     """A picture with a map over it: the least of it clear, the most orange to yellow."""
     size = (picture.shape[1], picture.shape[0])
     heat = cv2.resize(attention.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)

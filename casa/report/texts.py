@@ -126,6 +126,22 @@ def grades_words(network: str, trained_on: str) -> str:
     return words
 
 
+def heads_words(network: str, trained_on: str) -> str:
+    """Where classes of heads come from, and what they are not."""
+    return (
+        f"Given by the network {network}, trained on {trained_on}: the form of each head in its sharpest pictures. It "
+        "is not the WHO's percentage of normal forms, which is counted on stained smears at 1000 times, with neck and "
+        "tail."
+    )
+
+
+UNSURE_HEADS = "no class was likely enough"
+HEAD_LIMITS = (
+    "Strict limits of the WHO manual (6th ed. 2021, 2.4.8) are for stained, dried heads; those of living sperm are "
+    "larger. The acrosome's share is known of stained heads alone."
+)
+
+
 def unverified_calibration(name: str) -> Note:
     """The scale was entered and never checked."""
     return Note(
