@@ -57,7 +57,7 @@ def levey_jennings(chart: Chart) -> str:
         start += len(segment.points)
     axes.path(range(len(values)), values, "#aeb8c2", 1.1)
     for i, point in enumerate(points):
-        _mark(axes, i, point)
+        _mark(axes, i, point, points[i - 1].rules if i else ())
     every = max(1, math.ceil(len(points) / 9))
     for i in range(0, len(points), every):
         axes.body.append(axes.text(axes.px(i), _SIZE[1] - 32, points[i].run.utc[:10], colour=_SOFT, size=11))
@@ -78,10 +78,10 @@ def _segment(axes: Axes, segment: Segment, start: int, low: float, high: float, 
                 continue
             y = segment.mean + side * sd * segment.sd
             axes.line(left, y, right, y, colour, 1.2, dash)
-            if len(segment.points) > 5:
-                label = "mean" if not sd else f"{side * sd:+d} SD"
+            if sd and len(segment.points) > 5:
+                label = f"{side * sd:+d} SD"
                 axes.body.append(
-                    axes.text(axes.px(right) - 2, axes.py(y) - 3, label, anchor="end", size=10, colour=_SOFT)
+                    axes.text(axes.px(left) + 3, axes.py(y) - 3, label, anchor="start", size=10, colour=_SOFT)
                 )
     averaged = [(start + i, p) for i, p in enumerate(segment.points) if p.ewma_sd is not None]
     if averaged and segment.sd:
@@ -90,7 +90,8 @@ def _segment(axes: Axes, segment: Segment, start: int, low: float, high: float, 
         axes.path([i for i, _ in averaged], smooth, _INK, 2.2)
 
 
-def _mark(axes: Axes, i: int, point: Point) -> None:
+def _mark(axes: Axes, i: int, point: Point, before: tuple[str, ...]) -> None:
+    """A run's shape, and the rules that it breaks and the run before did not."""
     x, y = axes.px(i), axes.py(point.value)
     if point.state == "out":
         axes.body.append(f'<rect x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="{_RED}"/>')
@@ -103,8 +104,11 @@ def _mark(axes: Axes, i: int, point: Point) -> None:
         axes.body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" {style}/>')
     if point.state in ("out", "warning"):
         above = (point.deviation_sd or 0.0) > 0
-        words = " ".join(point.rules)
-        axes.body.append(axes.text(x, y + (-9 if above else 18), words, size=10, weight=600))
+        told = [rule for rule in point.rules if rule not in before]
+        words = " ".join(rule for rule in told if rule != "1-2s" or point.state == "warning")
+        axes.body.append(
+            axes.text(x, y + (-9 if above else 18) + 11 * (i % 2) * (-1 if above else 1), words, size=10, weight=600)
+        )
 
 
 def bland_altman_chart(pairs: Pairs, found: BlandAltman) -> str:
