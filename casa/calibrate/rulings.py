@@ -28,6 +28,8 @@ LINE_STRENGTH = 0.3
 MIN_EXPLAINED = 0.4
 #: A spacing that is not known better than this (one standard error, relative) is no ruling.
 MAX_RELATIVE_ERROR = 0.004
+#: The other ruling of a grid may be known this much less well: taking pixels for square instead costs more.
+_OTHER_ERROR = 2.0
 #: Bands along the lines in which the spacing is measured again, for its uncertainty.
 _BANDS = 6
 #: Energy of a grid's other ruling, by that of the first, at least.
@@ -67,16 +69,15 @@ def find_rulings(gray: NDArray[np.uint8] | FloatArray) -> list[Ruling]:
     """The rulings of a picture (h, w): none, one (a scale) or two about at right angles (a grid), clearest first."""
     picture = flatten(gray)
     found = [ruling for angle in _directions(picture) if (ruling := _ruling_along(picture, angle)) is not None]
-    if not found:
-        return []
     # The lines of a grid make a weaker pattern along its diagonals too: the strongest ruling goes first.
     found.sort(key=lambda one: -one.energy)
-    first = found[0]
+    sure = [one for one in found if one.uncertainty <= MAX_RELATIVE_ERROR]
     for other in found[1:]:
-        crossing = abs(_angle_between(_angle(first), _angle(other)))
-        if crossing > np.deg2rad(75) and other.energy > MIN_SECOND_ENERGY * first.energy:
-            return [first, other]
-    return [first]
+        crossing = abs(_angle_between(_angle(found[0]), _angle(other)))
+        strong = other.energy > MIN_SECOND_ENERGY * found[0].energy
+        if crossing > np.deg2rad(75) and strong and (found[0] in sure or other in sure):
+            return [found[0], other]
+    return sure[:1]
 
 
 def flatten(gray: NDArray[np.uint8] | FloatArray) -> FloatArray:
@@ -174,7 +175,7 @@ def _ruling_along(picture: FloatArray, angle: float) -> Ruling | None:
     if frequency is None:
         return None
     error = _relative_error(picture, frequency)
-    if error > MAX_RELATIVE_ERROR:
+    if error > _OTHER_ERROR * MAX_RELATIVE_ERROR:
         return None
     return Ruling(
         (float(frequency[0]), float(frequency[1])),

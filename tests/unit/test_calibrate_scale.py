@@ -11,7 +11,7 @@ from running import casa
 from casa.calibrate.profile import load_profile
 from casa.calibrate.scale import draw_rulings, measure_scale
 from casa.errors import InputError
-from casa.simulate.micrometer import MicrometerConfig, micrometer_image
+from casa.simulate.micrometer import MicrometerConfig, micrometer_image, random_micrometer
 from casa.simulate.scene import PRESETS, Scene
 
 GRID = MicrometerConfig(um_per_px_x=0.41, um_per_px_y=0.42, rotation_deg=2.5)
@@ -31,6 +31,14 @@ def test_a_grid_gives_both_scales(pitch_px, turned_deg):
     assert result.um_per_px_x == pytest.approx(config.um_per_px_x, rel=3 * result.uncertainty_percent / 100)
     assert result.rotation_deg == pytest.approx(turned_deg, abs=0.2)
     assert result.skew_deg == pytest.approx(0.0, abs=0.2)
+
+
+def test_a_coarse_grid_gives_both_scales_though_one_ruling_is_less_sure():
+    config = random_micrometer(125)  # five lines each way, and pixels that are not square
+    result = measure_scale([micrometer_image(config, 125)], config.pitch_um)
+    assert not result.square_pixels
+    assert result.um_per_px_x == pytest.approx(config.um_per_px_x, rel=2e-3)
+    assert result.um_per_px_y == pytest.approx(config.um_per_px_y, rel=2e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
