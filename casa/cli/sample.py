@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_sample
-from casa.cli.sample_report import report
+from casa.cli.sample_report import open_field, report
 
 if TYPE_CHECKING:
     from casa.samples.pool import Estimate, Pooled, SampleFigures
@@ -42,7 +42,6 @@ def add(
     replicate: Annotated[int, typer.Option(help="The replicate they are of, 1 or 2.")],
 ) -> None:
     """Add recorded fields to a replicate of a sample: all of them, or none where one does not fit."""
-    from casa.engine.corrected import open_with
     from casa.errors import InputError
     from casa.samples.pool import check_alike, read_field, read_fields
     from casa.samples.sample import add_field, read_sample
@@ -50,9 +49,8 @@ def add(
     if replicate not in (1, 2):
         raise InputError(f"--replicate {replicate}: expected 1 or 2")
     sample = read_sample(folder)
-    opened = open_with(False, None)
-    new = [read_field(path, replicate, opened) for path in recordings]
-    check_alike([*read_fields(folder, sample, opened), *new])
+    new = [read_field(path, replicate, open_field) for path in recordings]
+    check_alike([*read_fields(folder, sample, open_field), *new])
     for field in new:
         sample = add_field(folder, sample, field.path, field.recording_id, replicate)
     typer.echo(f"sample {sample.sample_id!r} has {len(sample.fields)} fields", err=True)
@@ -78,12 +76,11 @@ def remove(
 def finish(folder: Folder, audit_log: AuditOption = None, as_json: AsJson = False) -> None:
     """Pool a sample's fields, compare its replicates, and say whether more has to be counted."""
     from casa.cli.output import print_json
-    from casa.engine.corrected import open_with
     from casa.samples.pool import sample_figures
     from casa.samples.sample import read_sample
 
     sample = read_sample(folder)
-    figures = sample_figures(folder, sample, open_with(False, None))
+    figures = sample_figures(folder, sample, open_field)
     result = result_json(sample, figures)
     audit_sample(audit_log, folder, sample, result)
     if as_json:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from casa.record import Recording
 
 AsPdf = Annotated[bool, typer.Option("--pdf", help="Print it on A4 too, as a PDF beside the HTML file.")]
 
@@ -23,6 +26,18 @@ def pdf_beside(page: Path, wanted: bool, force: bool) -> Path | None:
     return page.with_suffix(".pdf")
 
 
+def open_field(path: Path | str) -> Recording:
+    """A recording, with the corrections made in the viewer where there are any (which takes longer to load)."""
+    from casa.record import Recording
+    from casa.viewer.corrections import corrections_path
+
+    if not corrections_path(Path(path)).is_file():
+        return Recording(path)
+    from casa.engine.corrected import open_with
+
+    return open_with(False, None)(path)
+
+
 def report(
     folder: Annotated[Path, typer.Argument(metavar="SAMPLE", help="Folder of the sample.")],
     output: Annotated[
@@ -35,14 +50,13 @@ def report(
 ) -> None:
     """Write the report of a sample as one HTML file."""
     from casa.cli.output import print_json
-    from casa.engine.corrected import open_with
     from casa.report.sample import write_sample_report
     from casa.samples.sample import read_sample
 
     read_sample(folder)
     output = output or folder / "report.html"
     printed = pdf_beside(output, pdf, force)
-    figures = write_sample_report(folder, output, force, open_with(False, None))
+    figures = write_sample_report(folder, output, force, open_field)
     if printed is not None:
         from casa.report.pdf import write_pdf
 

@@ -10,12 +10,11 @@ index of bootstraps, Hennig 2007, Comput Stat Data Anal 52:258). Groups describe
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from casa.kinematics.mixture import fit_mixture
 from casa.types import FloatArray, IntArray, KinematicsFlag, KinematicsTable
 
 MAX_GROUPS = 6
@@ -23,7 +22,7 @@ MAX_GROUPS = 6
 MIN_TRACKS, MIN_IN_GROUP, MIN_SHARE = 60, 15, 0.05
 #: Adjusted Rand index from which a grouping counts as found again (Steinley 2004, Psychol Methods 9:386: moderate).
 MIN_AGREEMENT = 0.65
-_FIT_AT_MOST, _BOOTSTRAPS, _STARTS = 3000, 10, 3
+_FIT_AT_MOST, _BOOTSTRAPS = 1500, 10
 _CLIP = 4.0  # standard deviations: what lies further out is a wrong track, and would be a group of its own
 
 _BY_LOG = ("VCL", "VSL", "ALH")
@@ -73,13 +72,13 @@ def find_subpopulations(kinematics: KinematicsTable, seed: int = 0) -> Subpopula
     points = _standardise(values[rows])
     rng = np.random.default_rng(seed)
     fitted = points if len(points) <= _FIT_AT_MOST else points[rng.choice(len(points), _FIT_AT_MOST, replace=False)]
-    mixtures = [_fit(fitted, k, seed) for k in range(1, MAX_GROUPS + 1)]
-    scores = tuple(_completed_likelihood(mixture, fitted) for mixture in mixtures)
+    mixtures = [fit_mixture(fitted, k, rng) for k in range(1, MAX_GROUPS + 1)]
+    scores = tuple(mixture.completed_likelihood(fitted) for mixture in mixtures)
     chosen, agreement = mixtures[0], None
     for k in np.argsort(scores, kind="stable").tolist():
         if k == 0:
             break
-        found = mixtures[k].predict(fitted)
+        found = mixtures[k].label(fitted)
         smallest = np.bincount(found, minlength=k + 1).min()
         if smallest < max(MIN_IN_GROUP, MIN_SHARE * len(fitted)):
             continue
@@ -88,11 +87,11 @@ def find_subpopulations(kinematics: KinematicsTable, seed: int = 0) -> Subpopula
             chosen = mixtures[k]
             break
         agreement = None
-    groups = chosen.predict(points)
-    by_speed = sorted(range(chosen.n_components), key=lambda g: (-_median(kinematics.vsl_um_s[rows[groups == g]]), g))
+    groups = chosen.label(points)
+    by_speed = sorted(range(len(chosen.weight)), key=lambda g: (-_median(kinematics.vsl_um_s[rows[groups == g]]), g))
     label[rows] = np.argsort(by_speed)[groups]
-    certainty[rows] = chosen.predict_proba(points).max(axis=1)
-    return Subpopulations(label, certainty, chosen.n_components, features, scores, agreement)
+    certainty[rows] = chosen.chances(points).max(axis=1)
+    return Subpopulations(label, certainty, len(chosen.weight), features, scores, agreement)
 
 
 def _shown(kinematics: KinematicsTable, name: str) -> FloatArray:
@@ -111,28 +110,12 @@ def _standardise(values: FloatArray) -> FloatArray:
     return np.clip((values - middle) / spread, -_CLIP, _CLIP)
 
 
-def _fit(points: FloatArray, k: int, seed: int, starts: int = _STARTS) -> Any:
-    """A mixture of k Gaussians with full covariances. In one thread: sums must not depend on how many there are."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # what has not settled fits worse, and is not chosen
-        return GaussianMixture(k, n_init=starts, reg_covar=1e-2, random_state=seed).fit(points)
-
-
-def _completed_likelihood(mixture: Any, points: FloatArray) -> float:
-    sure = np.clip(mixture.predict_proba(points), 1e-300, 1.0)
-    return float(mixture.bic(points) - 2 * np.sum(sure * np.log(sure)))
-
-
 def _agreement(points: FloatArray, found: IntArray, k: int, rng: np.random.Generator) -> float:
     """How well the grouping is found again in tracks drawn anew, with replacement."""
     again = []
     for _ in range(_BOOTSTRAPS):
         drawn = points[rng.integers(0, len(points), len(points))]
-        again.append(adjusted_rand(found, _fit(drawn, k, int(rng.integers(1 << 31)), starts=1).predict(points)))
+        again.append(adjusted_rand(found, fit_mixture(drawn, k, rng, starts=1).label(points)))
     return float(np.median(again))
 
 

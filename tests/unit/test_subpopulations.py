@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from samples import kinematics_of
 
+from casa.kinematics.mixture import fit_mixture
 from casa.kinematics.subpopulations import MIN_TRACKS, adjusted_rand, find_subpopulations
 from casa.types import KinematicsFlag, KinematicsTable
 
@@ -83,3 +84,16 @@ def test_the_adjusted_rand_index_is_that_of_a_second_tool():
     one = rng.integers(0, 4, 200)
     for two in (one, (one + 1) % 4, rng.integers(0, 3, 200), np.where(rng.random(200) < 0.8, one, 0)):
         assert adjusted_rand(one, two) == pytest.approx(adjusted_rand_score(one, two), abs=1e-12)
+
+
+def test_mixtures_are_as_likely_as_a_second_tools():
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(2)
+    points = np.concatenate([rng.normal(m, s, (120, 3)) for m, s in ((0.0, 1.0), (3.0, 0.5), (-2.0, 0.7))])
+    for k in (1, 3):
+        own = fit_mixture(points, k, np.random.default_rng(0))
+        other = GaussianMixture(k, n_init=3, reg_covar=1e-2, random_state=0, tol=1e-5).fit(points)
+        assert own.log_likelihood(points) == pytest.approx(other.score(points) * len(points), rel=2e-3)
+        assert own.bic(points) == pytest.approx(other.bic(points), rel=2e-3)
+        assert own.chances(points).sum(axis=1) == pytest.approx(np.ones(len(points)))
