@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_recording
+from casa.cli.sample_report import AsPdf, pdf_beside
 
 if TYPE_CHECKING:
     from casa.engine import SessionResult
@@ -51,6 +52,7 @@ def replay(
     loop: Annotated[int | None, typer.Option(help="Play the video so many times over.")] = None,
     serial: Annotated[bool, typer.Option("--serial", help="One thread, for debugging.")] = False,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = True,
+    pdf: AsPdf = False,
     view: Annotated[bool, typer.Option("--view", help="Open the viewer on the recording when it is done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
     audit_log: AuditOption = None,
@@ -62,6 +64,7 @@ def replay(
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.config import load_config
+    from casa.errors import InputError
 
     overrides = {
         "source.fps_hz": fps,
@@ -83,8 +86,11 @@ def replay(
     output = output or Path(f"{Path(video.rstrip('/').replace(':', '_')).stem}.h5")
     page = output.with_suffix(".html")
     refuse_existing(output, force)
+    if pdf and not report:
+        raise InputError("--pdf prints the report: leave out --no-report, or --pdf")
     if report:
         refuse_existing(page, force)
+        pdf_beside(page, pdf, force)
     result = run_replay(video, output, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
     if report:
         from casa.report import write_report
@@ -95,6 +101,10 @@ def replay(
         print_json(result_json(result))
     else:
         print_summary(result, page if report else None)
+    if pdf:  # at the end: where it cannot be printed, the result was told
+        from casa.report.pdf import write_pdf
+
+        write_pdf(page, page.with_suffix(".pdf"), force)
     if view:
         from casa.cli.view import view_in_process
 
