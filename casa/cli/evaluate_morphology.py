@@ -24,6 +24,9 @@ def evaluate_morphology(
     cost: Annotated[
         list[str] | None, typer.Option(help="TRUE>SAID=COST of taking one class for another; others cost 1. Repeat.")
     ] = None,
+    fit_thresholds: Annotated[
+        str, typer.Option(help="Fit each two-class part's threshold on this split (valid, say), and decide by it.")
+    ] = "",
     abstain_below: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Decide nothing where no class is likelier; default: the weights'."),
@@ -51,12 +54,63 @@ def evaluate_morphology(
         raise InputError(f"{len(data)} folders: give one, or --leave-one-out with two or more")
     else:
         how = {"threshold": threshold or [], "cost": cost or [], "abstain_below": abstain_below}
+        if fit_thresholds:
+            if how["threshold"] or how["cost"]:
+                raise InputError("--fit-thresholds: finds thresholds itself; leave out --threshold and --cost")
+            if fit_thresholds == split:
+                raise InputError(f"--fit-thresholds {split}: fit on crops that are not judged; give another --split")
+            how["threshold"] = _fitted(data[0], weights, fit_thresholds, layout, agreement, um_per_px)
         result = _judged(data[0], weights, split, layout, agreement, um_per_px, how)
     if as_json:
         print_json(result)
         return
     for name, scores in result["parts"].items():
         _print(name, scores)
+
+
+def _fitted(
+    folder: Path, weights: str, split: str, layout: str | None, agreement: int, um_per_px: float | None
+) -> list[str]:
+    """Thresholds of the second class of each part, as ``--threshold`` takes them, that balance accuracy on a split."""
+    from casa.errors import InputError
+    from casa.morphology.model import MorphologyClassifier, has_head
+    from casa.morphology.probabilities import fit_threshold
+
+    classifier = MorphologyClassifier(weights)
+    words, found = [], None
+    for part in classifier.parts:
+        if len(part.classes) != 2:
+            raise InputError(f"--fit-thresholds: {part.name} has {len(part.classes)} classes; it takes parts of two")
+        images, labels, scale = _labelled(folder, part, split, layout, agreement, um_per_px)
+        if found is None:
+            found = classifier.classify(images, um_per_px=scale)
+        second = found[:, classifier.columns[part.name]][:, 1]
+        value = fit_threshold(second[has_head(found)], labels[has_head(found)])
+        words.append(f"{part.name}:{part.classes[1]}={value:.4g}")
+    return words
+
+
+def _labelled(
+    folder: Path, part: Any, split: str, layout: str | None, agreement: int, um_per_px: float | None
+) -> tuple[Any, Any, float | None]:
+    """Crops, their labels into a part's classes (-1: none), and their scale. Raises InputError where there are none."""
+    from casa.errors import InputError
+    from casa.morphology.datasets import read_heads
+    from casa.morphology.judge import relabelled
+    from casa.morphology.sets import KNOWN_SCALES
+
+    heads = read_heads(folder, layout, part.name if part.name != "class" else "head")
+    heads = heads.agreed(agreement) if agreement else heads
+    heads = heads.split(split) if split else heads
+    if not len(heads):
+        raise InputError(f"{folder}: no crops in split {split!r}")
+    labels = relabelled(heads.labels, heads.class_names, part.classes)
+    if not (labels >= 0).any():
+        raise InputError(
+            f"{folder}: its classes ({', '.join(heads.class_names)}) are none of the weights' "
+            f"({', '.join(part.classes)}); evaluate with weights that know them"
+        )
+    return heads.images, labels, um_per_px or heads.um_per_px or KNOWN_SCALES.get(heads.name)
 
 
 def _judged(
@@ -70,32 +124,17 @@ def _judged(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from casa.errors import InputError
-    from casa.morphology.datasets import read_heads
-    from casa.morphology.judge import relabelled
     from casa.morphology.model import MorphologyClassifier, has_head
     from casa.morphology.probabilities import ABSTAINED, decide
     from casa.morphology.scores import classification_scores
-    from casa.morphology.sets import KNOWN_SCALES
 
     classifier = MorphologyClassifier(weights)
     results: dict[str, Any] = {}
     found = None
     for part in classifier.parts:
-        heads = read_heads(folder, layout, part.name if part.name != "class" else "head")
-        heads = heads.agreed(agreement) if agreement else heads
-        heads = heads.split(split) if split else heads
-        if not len(heads):
-            raise InputError(f"{folder}: no crops in split {split!r}")
+        images, labels, scale = _labelled(folder, part, split, layout, agreement, um_per_px)
         if found is None:
-            scale = um_per_px or heads.um_per_px or KNOWN_SCALES.get(heads.name)
-            found = classifier.classify(heads.images, um_per_px=scale)  # type: ignore[arg-type]
-        labels = relabelled(heads.labels, heads.class_names, part.classes)
-        if not (labels >= 0).any():
-            raise InputError(
-                f"{folder}: its classes ({', '.join(heads.class_names)}) are none of the weights' "
-                f"({', '.join(part.classes)}); evaluate with weights that know them"
-            )
+            found = classifier.classify(images, um_per_px=scale)
         options: dict[str, Any] = {"abstain_below": classifier.info.abstain_below} | decision_options(
             part.name, part.classes, how
         )
@@ -103,7 +142,8 @@ def _judged(
         own = np.where(seen[:, None], found[:, classifier.columns[part.name]], 1.0 / len(part.classes))
         decided = np.where(seen, decide(own, **options), ABSTAINED)
         results[part.name] = classification_scores(own, labels, part.classes, decided) | {"no_head": int((~seen).sum())}
-    return {"data": str(folder), "weights": weights, "split": split or None, "parts": results}
+    decided_by = {"thresholds": how["threshold"], "costs": how["cost"]}
+    return {"data": str(folder), "weights": weights, "split": split or None, **decided_by, "parts": results}
 
 
 def decision_options(part: str, classes: tuple[str, ...], how: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def train_morphology(
         torch.set_num_threads(threads)
     path = recipe_path(config)
     settings = recipe_with(path, epochs, members)
+    if not folds and (settings.svm is not None or settings.groups is not None):
+        raise InputError(f"{path.name}: a recipe with svm or groups makes no weights; judge it with --folds")
     if (output / f"{name}.pt").exists() and not force:
         raise InputError(f"{output / name}.pt: exists already; choose another folder or name, or give --force")
     presets = tuple(preset or ("hushem", "scian", "mhsma", "phase"))

@@ -11,8 +11,8 @@ import numpy as np
 from casa.errors import InputError
 from casa.morphology.crops import Crops
 from casa.morphology.networks import Part
-from casa.morphology.probabilities import softmax
-from casa.morphology.recipe import RecipeConfig, predict_member, train_member
+from casa.morphology.predictors import train_predictor
+from casa.morphology.recipe import RecipeConfig
 from casa.morphology.scores import classification_scores
 from casa.morphology.train import Run
 from casa.types import IntArray
@@ -67,8 +67,8 @@ def cross_validate(
         held_out = (folds == fold) & labelled
         rest = crops[(folds != fold) & labelled]
         run = Run(seed + fold, folder / f"fold-{fold}" if folder else None, after_epoch)
-        member = train_member(config, (part,), rest, rest, run, pretrained)
-        probabilities[held_out] = softmax(predict_member(member, crops.images[held_out], config.tune))
+        predict = train_predictor(config, part, rest, run, pretrained)
+        probabilities[held_out] = predict(crops.images[held_out])
         rows.append(classification_scores(probabilities[held_out], crops.labels[held_out, 0], part.classes))
     table = {
         name: {
@@ -103,8 +103,7 @@ def leave_one_out(
         others = [crops for other, crops in sets.items() if other != name]
         joined = Crops(*(np.concatenate([getattr(c, field) for c in others]) for field in Crops.__dataclass_fields__))
         run = Run(seed, folder / f"without-{name}" if folder else None, after_epoch)
-        member = train_member(config, (part,), joined, joined, run, pretrained)
-        found = softmax(predict_member(member, left_out.images, config.tune))
+        found = train_predictor(config, part, joined, run, pretrained)(left_out.images)
         scores[name] = classification_scores(found, left_out.labels[:, 0], part.classes)
     return scores
 

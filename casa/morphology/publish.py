@@ -127,6 +127,13 @@ def publish(
         seed=seed,
         card=f"{name}.md",
         scores=scores,
+        knows={
+            "classes": [f"{p.name}:{c}" if len(info.parts) > 1 else c for p in labelled.parts for c in p.classes],
+            "abstain_below": info.abstain_below,
+            "um_per_px": [round(scale, 4) for scale in labelled.scales_um_per_px],
+            "looks": list(labelled.looks),
+            "photographs": not is_rendered,
+        },
     )
     try:
         write_manifest(output, read_manifest(output) | {name: entry})

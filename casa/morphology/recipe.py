@@ -19,6 +19,13 @@ from casa.morphology.soft_tuning import OPEN_DILATIONS, TuneConfig, predict, tun
 from casa.morphology.train import Run
 
 
+class SvmConfig(Section):
+    """Principal components and support vector machines on what the network's last layer sees."""
+
+    components: Annotated[int, Field(ge=1)] = 64
+    cost: Positive = 10.0
+
+
 class RecipeConfig(Section):
     """How a head classifier is made.
 
@@ -28,6 +35,8 @@ class RecipeConfig(Section):
     aid : pretraining; null starts from ``pretrained`` weights or from nothing. tune : the classifier's training.
     rendered : a phase before it on rendered heads, whose labels are known; null: none.
     frozen : a phase before it in which the encoder stays as it is (CBAM's two phases); null: none.
+    svm : what decides in place of the network's own last layer; null: that one. groups : classes in groups, told apart
+    by one network, and within each group by another (two stages); null: one network for all. Both are judged by folds.
     members : networks of different seeds whose mean counts. abstain_below : of the finished classifier.
     """
 
@@ -40,6 +49,8 @@ class RecipeConfig(Section):
     rendered: TuneConfig | None = None
     frozen: TuneConfig | None = None
     tune: TuneConfig = TuneConfig()
+    svm: SvmConfig | None = None
+    groups: tuple[tuple[str, ...], ...] | None = None
     members: Annotated[int, Field(ge=1)] = 1
     abstain_below: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -15,19 +15,28 @@ from casa.morphology.networks import Part
 from casa.morphology.recipe import RecipeConfig, gray
 from casa.simulate.heads import HEAD_PRESETS
 
+#: How the sperm of published sets, and of kinds of rendered heads, are stained and lit.
+KNOWN_LOOKS = {
+    "hushem": "Diff-Quik", "scian": "stained", "smids": "stained", "mhsma": "unstained", "phase": "phase contrast",
+}  # fmt: skip
 #: Scales (um/px) of published sets, where their crops do not say.
 KNOWN_SCALES = {"hushem": 0.085, "scian": 0.19, "mhsma": 0.125, "smids": 0.085}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledSet:
-    """Crops, the parts their labels are of, and their splits ("" where they have none) and groups."""
+    """Crops, the parts their labels are of, and their splits ("" where they have none) and groups.
+
+    ``scales_um_per_px``, ``looks``: least and greatest scale of the pictures, and how they are stained and lit.
+    """
 
     name: str
     crops: Crops
     parts: tuple[Part, ...]
     splits: tuple[str, ...]
     groups: tuple[str, ...]
+    scales_um_per_px: tuple[float, float] = (0.0, 0.0)
+    looks: tuple[str, ...] = ()
 
     def of_split(self, name: str) -> Crops:
         """The crops of a split."""
@@ -92,7 +101,9 @@ def rendered_set(
     joined = [one.crops if config.channels == 3 else gray(one.crops) for one in sets]
     crops = Crops(*(np.concatenate([getattr(c, field) for c in joined]) for field in Crops.__dataclass_fields__))
     n = len(crops)
-    return LabelledSet("rendered", crops, widest.parts, ("",) * n, ("",) * n)
+    scales = [one.scales_um_per_px[0] for one in sets]
+    looks = tuple(KNOWN_LOOKS[preset] for preset in presets)
+    return LabelledSet("rendered", crops, widest.parts, ("",) * n, ("",) * n, (min(scales), max(scales)), looks)
 
 
 def _prepared(
@@ -102,4 +113,5 @@ def _prepared(
     crops = prepare(heads, config.size_px, labels, scale / config.um_per_px)
     if config.channels == 1:
         crops = gray(crops)
-    return LabelledSet(heads.name, crops, parts, heads.splits, heads.groups)
+    looks = (KNOWN_LOOKS[heads.name],) if heads.name in KNOWN_LOOKS else ()
+    return LabelledSet(heads.name, crops, parts, heads.splits, heads.groups, (scale, scale), looks)

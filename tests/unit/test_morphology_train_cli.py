@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 from typer.testing import CliRunner
 
 from casa.cli.main import app
 from casa.errors import InputError
 from casa.morphology.datasets import rendered_heads, write_heads
+from casa.morphology.predictors import groups_of
 from casa.weights import read_manifest
 
 RECIPE = """
@@ -126,3 +128,57 @@ def test_a_whole_set_is_left_out(folder: Path) -> None:
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--config nothing: no such file, nor one of .*hushem.*scian"):
         call("train", "morphology", "-o", tmp_path, "--config", "nothing")
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["svm: {components: 8, cost: 10}", "groups: [[normal, small], [tapered, pyriform], [amorphous, unheard-of]]"],
+    ids=["deep features", "two stages"],
+)
+def test_features_with_machines_and_two_stages_are_judged_by_folds(folder: Path, tmp_path: Path, more: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    network, rest = RECIPE.split("aid:")
+    plain = f"{network}tune:{rest.split('tune:')[1].replace('[15, 4]', 'null')}{more}\n"
+    recipe.write_text(plain, encoding="utf-8")
+    words = ("train", "morphology", folder / "one", "-o", tmp_path / "row", "--config", recipe, "--um-per-px", 0.19)
+    found = call(*words, "--folds", 2, "--threads", 1, "--json")
+    assert len(found["folds"]) == 2
+    assert found["pooled"]["n"] == sum(fold["n"] for fold in found["folds"])
+    with pytest.raises(InputError, match="makes no weights; judge it with --folds"):
+        call(*words, "--json")
+
+
+def test_groups_that_leave_a_class_out_are_refused() -> None:
+    classes = ("normal", "tapered", "small")
+    assert groups_of((("normal", "odd"), ("small", "tapered")), classes).of == ((0,), (2, 1))
+    for groups in ((("normal",), ("small",)), (("normal", "small", "tapered"),), (("normal", "small"), ("small",))):
+        with pytest.raises(InputError, match="each of normal, tapered, small in one"):
+            groups_of(groups, classes)
+
+
+def test_thresholds_are_fitted_on_one_split_and_judged_on_another(folder: Path, tmp_path: Path) -> None:
+    recipe = ("--config", folder / "recipe.yaml", "--epochs", 1, "--rendered", 40, "--preset", "mhsma", "--threads", 1)
+    call("train", "morphology", "-o", tmp_path / "made", "--name", "two", "--part", "head", *recipe, "--json")
+    heads, truth = rendered_heads(40, "mhsma", seed=8)
+    (tmp_path / "set").mkdir()
+    lines = ["image,label,split"]
+    for k, image in enumerate(heads.images):
+        cv2.imwrite(str(tmp_path / "set" / f"{k}.png"), image)
+        lines.append(f"{k}.png,{('normal', 'abnormal')[truth.parts[k, 0]]},{'valid' if k % 2 else 'test'}")
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ("evaluate", "morphology", tmp_path / "set", "--weights", tmp_path / "made" / "two.pt", "--split", "test")
+    found = call(*words, "--fit-thresholds", "valid", "--json")
+    assert len(found["thresholds"]) == 1
+    assert found["thresholds"][0].startswith("head:abnormal=0.")
+    assert found["parts"]["head"]["n"] <= 20
+    given = call(*words, "--threshold", found["thresholds"][0], "--json")
+    assert given["parts"] == found["parts"]
+    for more, why in (
+        (("--fit-thresholds", "test"), "not judged"),
+        (("--fit-thresholds", "valid", "--threshold", "abnormal=0.3"), "itself"),
+    ):
+        with pytest.raises(InputError, match=why):
+            call(*words, *more)
+    with pytest.raises(InputError, match="takes parts of two"):
+        call("evaluate", "morphology", folder / "one", "--weights", folder / "made" / "tiny.pt",
+             "--fit-thresholds", "valid")  # fmt: skip
