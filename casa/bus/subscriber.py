@@ -22,6 +22,7 @@ from casa.bus.messages import (
     KinematicsMessage,
     Message,
     Metrics,
+    MorphologyMessage,
     Refused,
     Reply,
     Request,
@@ -33,7 +34,9 @@ from casa.bus.messages import (
 from casa.errors import CasaError
 
 #: What comes on the stream of events.
-EVENT_TYPES = (SessionStart, SessionEvent, SessionEnd, Metrics, KinematicsMessage, GradesMessage, Heartbeat)
+EVENT_TYPES = (
+    SessionStart, SessionEvent, SessionEnd, Metrics, KinematicsMessage, GradesMessage, MorphologyMessage, Heartbeat
+)  # fmt: skip
 _EVENTS_KEPT = 10_000
 _SocketT = TypeVar("_SocketT", bound="zmq.Socket[Any]")
 
