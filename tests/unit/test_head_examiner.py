@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 import cv2
@@ -10,11 +12,16 @@ import pytest
 import recordings
 from head_clips import SCALE_UM_PER_PX, clip_of
 
+from casa.bus.address import Endpoint
 from casa.bus.cell_messages import MorphologyMessage, Work
 from casa.bus.convert import clip_message, exam_of, morphology_message
+from casa.bus.desk import GraderDesk
+from casa.bus.messages import Done
+from casa.bus.server import BusServer
 from casa.cells import ClipFlag, HeadExam
-from casa.engine.examining import Sharpest, morphology_record
-from casa.engine.grader import MorphologyWorker
+from casa.config import BusConfig, load_config
+from casa.engine.examining import LiveMorphology, Sharpest, morphology_record
+from casa.engine.grader import MorphologyWorker, run_grader
 from casa.errors import InputError
 from casa.morphology.domain import UNKNOWN, outside
 from casa.morphology.examiner import HeadExaminer
@@ -174,3 +181,52 @@ def test_the_sharpest_of_a_track_is_kept():
     assert all(everything.keeps(exam(*step)) for step in steps)
     assert not any(none.keeps(exam(*step)) for step in steps)
     assert not everything.keeps(exam(1, 0.1, "two heads"))
+
+
+def test_live_clips_go_to_a_grader_and_come_back_as_a_track_s_head(examiner: HeadExaminer, tmp_path):
+    source = SourceInfo("simulator", 640, 480, 50.0, None, "simulated")
+    config = load_config("live", {"morphology.enabled": True})
+    published: list[MorphologyMessage] = []
+    desk = GraderDesk({}, lambda level, kind, text: None)
+    scale = Calibration("c", SCALE_UM_PER_PX, SCALE_UM_PER_PX)
+    heads = LiveMorphology(
+        config, scale, source, desk, publish=lambda message, also: published.append(message), wake=lambda: server.wake()
+    )
+    blurred = replace(clip_of((4.5, 5.0))[0], clip_id=3, track_id=9)
+    endpoint = Endpoint.parse(f"ipc://{tmp_path}/bus")
+    with BusServer(endpoint, BusConfig(), "s", lambda request: Done(), desk=desk) as server:
+        grader = threading.Thread(
+            target=run_grader,
+            args=(endpoint, [MorphologyWorker(examiner)]),
+            kwargs={"stop": lambda: len(published) >= 3},
+        )
+        list(heads.process(SHARP))
+        grader.start()
+        until(lambda: published)
+        for clip in (blurred, replace(SHARP, clip_id=2, images=SHARP.images[::-1])):
+            list(heads.process(clip))
+        until(lambda: len(published) >= 3)
+        grader.join(20)
+        assert not grader.is_alive()
+        metrics = heads.metrics()
+    assert (metrics.taken, metrics.graded, metrics.tracks, metrics.failed) == (3, 3, 2, 0)
+    assert sum(metrics.abstained.values()) == 1
+    assert all(message.in_domain for message in published)  # which the engine says
+    by_clip = {message.clip_id: message for message in published}
+    assert by_clip[1].crop is not None
+    assert by_clip[2].crop is None  # it is no sharper
+    assert by_clip[3].reason
+    told = heads.newest(7)
+    assert told is not None
+    assert told.n_crops == 6
+    assert told.crop is not None
+    assert sum(told.classes.values()) == pytest.approx(1)
+    assert heads.newest(9).reason == by_clip[3].reason
+    assert heads.newest(1) is None
+
+
+def until(claim, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not claim():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
