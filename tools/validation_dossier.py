@@ -160,9 +160,9 @@ def claims_page(part: str, title: str, claims: list[Any], results: Results, name
             on = ", ".join(f"[{names[key]}](datasets.md)" for key in claim["on"]) or "published numbers"
             row = (claim["what"], claim["against"], on, result_of(claim, results), claim["open"] or "–")
             lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "Commands, in the order of the table (`$D` is `../shared/data`):", "", "```"]
-    lines += [claim["command"] for claim in claims if claim["part"] == part]
-    return "\n".join([*lines, "```", ""])
+    lines += ["", "How each number is made (`$D` is `../shared/data`; capitals stand for files):", ""]
+    lines += [f"- {claim['what']}: `{claim['command']}`" for claim in claims if claim["part"] == part]
+    return "\n".join([*lines, ""])
 
 
 def datasets_page(datasets: Mapping[str, Any], claims: list[Any]) -> str:

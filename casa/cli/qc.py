@@ -182,9 +182,10 @@ def _judge(
     if as_json:
         print_json({"alarm": alarm, "figures": {chart.figure: chart_json(chart) for chart in charts}})
     else:
+        begun = charts[0].segments[-1]
+        if begun.changed and len(begun.points) == 1:
+            typer.echo(f"the series breaks here: {break_lines(charts[0])[-1].partition(', ')[2]}")
         for chart in charts:
-            if chart.segments[-1].changed and len(chart.segments[-1].points) == 1:
-                typer.echo(f"the series breaks here: {break_lines(chart)[-1]}")
             typer.echo(states[chart.figure])
     if alarm:
         raise typer.Exit(1)
