@@ -78,7 +78,7 @@ class HeadPicture(QtWidgets.QWidget):
     def _bars(self, painter: QtGui.QPainter, left: float, figures: MorphologyFigures) -> float:
         """Bars of the classes from the top; gives where they end."""
         rows = list(_rows(figures))
-        painter.setFont(font(self, 12))
+        painter.setFont(font(self, 12, True))
         names = [name for _, name, _ in rows]
         wide = max((painter.fontMetrics().horizontalAdvance(name) for name in names), default=0) + 6
         y, before = 2.0, ""
