@@ -128,9 +128,17 @@ def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[
         "grades": grades_of_sample([(f.record.figures.replicate, f.record.session, f.grades) for f in fields]),
         "forms": forms_of_sample([(f.record.session, f.forms) for f in fields]),
         "groups": _provenance(sample, records),
-        "settings": flat_settings(records[0].session.get("config") or {}),
-        "same_settings": all(r.session.get("config") == records[0].session.get("config") for r in records),
+        "settings": flat_settings(settings_of(records[0])),
+        "same_settings": all(settings_of(r) == settings_of(records[0]) for r in records),
     }
+
+
+def settings_of(record: FieldRecord) -> dict[str, Any]:
+    """The parts of a field's configuration that its figures depend on."""
+    config = record.session.get("config") or {}
+    used = [part for part in ("grade", "morphology") if (config.get(part) or {}).get("enabled")]
+    wanted = ("source", "detect", "track", "kinematics", *(("clips", *used) if used else ()))
+    return {part: config[part] for part in wanted if part in config}
 
 
 def css_text(words: str) -> str:

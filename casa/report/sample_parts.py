@@ -86,12 +86,12 @@ def _group_row(
     return GroupRow(
         key=mark_key(k),
         number=k + 1,
-        name=sample_texts.group_name(float(np.median(table.vsl_um_s[mine])), float(np.median(table.lin[mine]))),
+        name=sample_texts.group_name(*(float(np.median(c[mine])) for c in (table.vcl_um_s, table.vsl_um_s, table.lin))),
         n_tracks=n,
         percent=100 * n / found.n_tracks,
         interval=wilson_percent(100 * n / found.n_tracks, found.n_tracks),
         cells=cells,
-        grades=", ".join(f"{g} {share:.0f} %" for g, share in grades if share >= 0.5),
+        grades=", ".join(f"{g}\u00a0{share:.0f}\u00a0%" for g, share in grades if share >= 0.5),
         plot=plot[0] if plot else None,
         n_paths=plot[1] if plot else 0,
     )

@@ -36,7 +36,7 @@ SCOPE = (
 REPLICATES = (
     "The largest difference that chance explains in 95 % of samples of 200 cells each (WHO 2021, 2.4.6) is the "
     "limit. The most frequent of the three kinds of motility decides; counts are of heads in one frame of each field, "
-    "brought to the same area, and may differ by 1.96 √(n₁ + n₂)."
+    "brought to the same area, and may differ by 1.96 √(n₁ + n₂)."
 )
 
 FIELDS = (
@@ -139,10 +139,12 @@ def too_few_for_groups(least: int) -> str:
     return f"Fewer than {least} motile tracks were seen for a second or longer: too few to look for sub-populations."
 
 
-def group_name(vsl_um_s: float, lin: float) -> str:
-    """A group in words, by its median VSL (limits of grades a to c) and linearity."""
+def group_name(vcl_um_s: float, vsl_um_s: float, lin: float) -> str:
+    """A group in words, by its medians: VSL has the limits of grades a to c."""
+    if lin < 0.4 and vcl_um_s >= 50:
+        return "vigorous, not straight"
     speed = "rapid" if vsl_um_s >= 25 else "slow" if vsl_um_s >= 5 else "hardly progressive"
-    return f"{speed}, {'straight' if lin >= 0.7 else 'winding' if lin >= 0.4 else 'turning on the spot'}"
+    return f"{speed}, {'straight' if lin >= 0.7 else 'winding' if lin >= 0.4 else 'not straight'}"
 
 
 NO_GRADES = "No field was graded (casa replay --grade)."
