@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "casa"
 
 BASE = {"types", "cells", "errors", "config", "tables", "progress", "resources", "kernels"}
-BASE |= {"weights", "statistics", "runtimes", "lifeline"}
+BASE |= {"weights", "statistics", "runtimes", "lifeline", "audit"}
 ALLOWED = {
     "types": set(),
     "cells": {"types"},
@@ -25,6 +25,7 @@ ALLOWED = {
     "runtimes": set(),
     "statistics": set(),
     "weights": {"errors", "resources"},
+    "audit": {"errors"},
     "config": {"errors", "resources"},
     "tables": {"errors", "types", "cells"},
     "graph": {"types", "errors"},
@@ -41,6 +42,7 @@ ALLOWED = {
     "report": BASE | {"record", "samples", "kinematics"},
     "samples": BASE | {"record"},
     "interchange": BASE | {"record", "report", "samples"},  # figures are taken from where reports take them
+    "qc": BASE | {"record", "calibrate"},  # control samples of beads, and their chart's rules
     "simulate": BASE,
     "evaluate": BASE,
     "viewer": BASE | {"bus", "record", "kinematics"},  # nothing of torch or cv2: tests/gui holds that
@@ -85,7 +87,7 @@ def test_nobody_knows_more_than_they_may(path: Path):
 @pytest.mark.parametrize("module", ["casa", "casa.cli.main"])
 def test_importing_is_cheap(module: str):
     heavy = ["numpy", "cv2", "torch", "PySide6", "matplotlib", "av", "h5py", "pydantic", "openvino"]
-    heavy += ["ultralytics", "numba"]
+    heavy += ["ultralytics", "numba", "ray", "pyarrow", "fsspec"]
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"
