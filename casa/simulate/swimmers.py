@@ -181,7 +181,7 @@ def _movement(
     """Speed, amplitude, beat, turning rate (rad/s), heading noise (rad) and memory (s), heading diffusion (rad2/s)."""
     u = rng.uniform
     if mode in (Mode.PROGRESSIVE, Mode.CIRCULAR):
-        vcl, lin, beat = u(55, 110), u(0.65, 0.85), u(8, min(22, 0.45 / interval))
+        vcl, lin, beat = u(55, 110), u(0.65, 0.85), u(8, max(8, min(22, 0.45 / interval)))
         speed = vcl * lin
         amplitude = _amplitude_for(vcl, speed, beat, interval, 0.6, 2.5)
         if mode is Mode.CIRCULAR:

@@ -114,3 +114,11 @@ def test_each_swimmer_has_its_own_stream_and_a_longer_path_begins_as_a_shorter_o
     two = sample_swimmers(seeds[1:3], modes[1:3], (300.0, 200.0), 1.0, INTERVAL_S, 0.5)
     t_s = np.arange(0, 1.0, INTERVAL_S)
     np.testing.assert_array_equal(all_four.head_um_at(t_s)[1:3], two.head_um_at(t_s))
+
+
+@pytest.mark.parametrize("rate_hz", [1.0, 10.0, 17.0])
+def test_a_slow_camera_sees_swimmers_of_the_same_beat(rate_hz):
+    seeds = np.random.SeedSequence(5).spawn(12)
+    group = sample_swimmers(seeds, [Mode.PROGRESSIVE] * 12, (300.0, 200.0), DURATION_S, 1 / rate_hz, 0.5)
+    assert np.all((group.beat_hz >= 8) & (group.beat_hz <= 22))
+    assert np.all(group.speed_um_s > 0)
