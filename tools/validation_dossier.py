@@ -299,7 +299,7 @@ def main() -> int:
     if parser.parse_args().history:
         rows = history_from_git()
         with HISTORY.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, ("utc", "commit", "figure", "value"), lineterminator="\n")
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
     try:

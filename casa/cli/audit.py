@@ -122,6 +122,14 @@ def audit_sample(log: Path | None, folder: Path, sample: Sample, result: dict[st
     audit_result(log, event, sample.sample_id, folder=str(folder), **said, fields=fields)
 
 
+def audit_report(log: Path | None, sample_id: str, report: Path, accepted: bool) -> None:
+    """A line on a report that was written: the file by its sum, so that one that was edited is told from it."""
+    from casa.audit import AuditLog, file_digest
+
+    if (audit := AuditLog.configured(log)) is not None:
+        audit.append("report", sample_id, file=str(report), sha256=file_digest(report), accepted=accepted)
+
+
 def about_recording(path: Path) -> dict[str, Any]:
     """What names a recording and how it came about, for a line: ids and sums; the corrections beside it by theirs."""
     from casa.audit import file_digest

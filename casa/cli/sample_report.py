@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from casa.cli.audit import AuditOption, audit_report
+
 if TYPE_CHECKING:
     from casa.record import Recording
 
@@ -46,6 +48,7 @@ def report(
     ] = None,
     pdf: AsPdf = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
+    audit_log: AuditOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Write the report of a sample as one HTML file."""
@@ -53,7 +56,7 @@ def report(
     from casa.report.sample import write_sample_report
     from casa.samples.sample import read_sample
 
-    read_sample(folder)
+    sample = read_sample(folder)
     output = output or folder / "report.html"
     printed = pdf_beside(output, pdf, force)
     figures = write_sample_report(folder, output, force, open_field)
@@ -61,6 +64,8 @@ def report(
         from casa.report.pdf import write_pdf
 
         write_pdf(output, printed, force)
+    for path in filter(None, (output, printed)):
+        audit_report(audit_log, sample.sample_id, path, figures.accepted)
     if as_json:
         told = {"sample": str(folder), "accepted": figures.accepted, "report": str(output)}
         print_json(told | {"pdf": None if printed is None else str(printed)})

@@ -66,7 +66,8 @@ def read_pairs(path: Path, first: str = "technician", second: str = "casa") -> l
         sample = (row.get("sample") or "").strip()
         if sample and any(sample == known for known, _, _ in group):
             raise InputError(f"{where}: sample {sample!r} is there already for {figure}; give one line a sample")
-        group.append((sample, *(_number(where, name, row[name], figure) for name in (first, second))))
+        one, other = (_number(where, name, row[name], figure) for name in (first, second))
+        group.append((sample, one, other))
     if not groups:
         raise InputError(f"{path}: has a header and no line; a line is a pair of results of one sample")
     return [

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import casa
 
-from casa.audit import AuditLog, digest_of, head_path, read_audit, read_head
+from casa.audit import AuditLog, digest_of, file_digest, head_path, read_audit, read_head
 from casa.errors import CasaError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,6 +211,7 @@ def test_a_log_is_configured_by_the_variable(tmp_path, monkeypatch):
 def test_a_sample_and_its_corrections_are_in_the_log(tmp_path):
     from samples import sample_of
 
+    from casa.cli import sample_report
     from casa.record import Recording
     from casa.viewer.corrections import CorrectionLog, corrections_path
 
@@ -223,8 +224,11 @@ def test_a_sample_and_its_corrections_are_in_the_log(tmp_path):
     )
     done = casa("sample", "finish", "s", "--json", "--audit-log", "lab.audit", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (line,) = read_audit(tmp_path / "lab.audit").lines
+    sample_report.report(tmp_path / "s", None, audit_log=tmp_path / "lab.audit")
+    line, report = read_audit(tmp_path / "lab.audit").lines
     assert (line.event, line.subject) == ("sample", "S-1")
+    assert (report.event, report.subject) == ("report", "S-1")
+    assert report.details["sha256"] == file_digest(tmp_path / "s" / "report.html")
     result = json.loads(done.stdout)
     assert line.details["motility_percent"] == result["motility_percent"]
     assert line.details["accepted"] == result["accepted"]
