@@ -65,6 +65,8 @@ def read_series(path: Path) -> list[Run]:
     ------
     InputError : neither, or without a run. CasaError : the series was edited; the message names the line.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: no such series; `casa qc add {path} RUN.h5` begins one")
     if path.suffix.lower() == ".csv":
         runs = _bead_runs(path)
     else:
@@ -90,8 +92,6 @@ def _run(path: Path, number: int, utc: str, details: Mapping[str, Any], note: st
 
 
 def _bead_runs(path: Path) -> list[Run]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such log of bead counts")
     return [
         Run(
             number, day.date, f"{day.count} beads", {"profile": day.profile, "certified": f"{day.certified:g}"},

@@ -217,7 +217,7 @@ def test_an_edited_series_is_told_with_its_line(tmp_path):
     AuditLog(other).append("control", "x", figures=3)
     with pytest.raises(InputError, match=r"line 3 is an event `control` that casa qc did not write"):
         read_series(other)
-    with pytest.raises(InputError, match=r"no such log of bead counts"):
+    with pytest.raises(InputError, match=r"none\.csv: no such series; `casa qc add"):
         read_series(tmp_path / "none.csv")
 
 
