@@ -22,7 +22,7 @@ def outside(
     Parameters
     ----------
     knows : of the manifest's entry. um_per_px : scale of the pictures, None where uncalibrated.
-    look : how the sperm are stained and lit, None where it is not said. simulated : drawn by casa.
+    look : how the sperm are stained and lit, None where it is not said. simulated : a field drawn by casa.
     """
     if not knows or "um_per_px" not in knows:
         return (UNKNOWN,)
@@ -38,6 +38,8 @@ def outside(
         reasons.append(f"{look}, and the network knows {', '.join(looks) or 'nothing that is stated'}")
     elif look is None and not simulated:
         reasons.append("how the sperm are stained and lit is not said (morphology.look)")
-    if not simulated and not knows.get("photographs", False):
+    if simulated:
+        reasons.append("a simulated field draws heads otherwise than those the network has seen")
+    elif not knows.get("photographs", False):
         reasons.append("the network has seen rendered heads alone, no photograph")
     return tuple(reasons)

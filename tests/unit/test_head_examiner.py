@@ -123,7 +123,7 @@ def test_what_was_not_seen_goes_over_the_bus_with_its_reason():
         (None, "unstained", False, ("scale is not known",)),
         (0.15, "phase contrast", False, ("phase contrast, and",)),
         (0.15, None, False, ("not said",)),
-        (0.15, None, True, ()),
+        (0.15, None, True, ("simulated field",)),
         (0.03, "stained", False, ("0.03 µm/px", "stained, and")),
     ],
 )
@@ -135,7 +135,6 @@ def test_pictures_that_a_network_does_not_know_are_named(um_per_px, look, simula
 
 def test_a_network_of_rendered_heads_knows_no_photograph():
     assert "no photograph" in outside(KNOWS | {"photographs": False}, 0.15, "unstained")[0]
-    assert outside(KNOWS | {"photographs": False}, 0.15, "unstained", simulated=True) == ()
     assert outside({}, 0.15, "unstained") == (UNKNOWN,)
 
 
@@ -160,8 +159,9 @@ def test_a_session_says_what_its_network_does_not_know(tmp_path):
         "0.5 µm/px", "the network has seen rendered heads alone"
     ]  # fmt: skip
     near = Calibration("c", SCALE_UM_PER_PX, SCALE_UM_PER_PX)
-    simulated = replace(source, timestamps="simulated")
-    assert morphology_record("morphology", None, near, simulated)["outside"] == []
+    assert len(morphology_record("morphology", None, near, replace(source, timestamps="simulated"))["outside"]) == 1
+    mhsma = morphology_record("morphology-mhsma", "unstained", Calibration("c", 0.12, 0.12), source)
+    assert mhsma["outside"] == []
     (tmp_path / "own.pt").write_bytes((resource_dir("models") / "morphology.pt").read_bytes())
     own = morphology_record(str(tmp_path / "own.pt"), None, near, source)  # no manifest: the file itself is asked
     assert own["class_names"] == record["class_names"]
@@ -184,7 +184,7 @@ def test_the_sharpest_of_a_track_is_kept():
 
 
 def test_live_clips_go_to_a_grader_and_come_back_as_a_track_s_head(examiner: HeadExaminer, tmp_path):
-    source = SourceInfo("simulator", 640, 480, 50.0, None, "simulated")
+    source = SourceInfo("camera:0", 640, 480, 50.0, None, "device")
     config = load_config("live", {"morphology.enabled": True})
     published: list[MorphologyMessage] = []
     desk = GraderDesk({}, lambda level, kind, text: None)
@@ -211,7 +211,7 @@ def test_live_clips_go_to_a_grader_and_come_back_as_a_track_s_head(examiner: Hea
         metrics = heads.metrics()
     assert (metrics.taken, metrics.graded, metrics.tracks, metrics.failed) == (3, 3, 2, 0)
     assert sum(metrics.abstained.values()) == 1
-    assert all(message.in_domain for message in published)  # which the engine says
+    assert not any(message.in_domain for message in published)  # which the engine says: it has seen no photograph
     by_clip = {message.clip_id: message for message in published}
     assert by_clip[1].crop is not None
     assert by_clip[2].crop is None  # it is no sharper

@@ -54,7 +54,7 @@ def test_tracks_are_counted_by_class_and_what_was_not_classed_by_reason(recorded
     assert names == ["head length", "head width", "head area", "length / width", "elongation", "acrosome"]
     page = page_of(recorded)
     assert "shapes, trained on drawn heads" in page
-    assert "Not examined: 2 two heads, 1 out of focus." in page
+    assert "Not examined: two heads (2), out of focus (1)." in page
     assert "2 clips left out for want of time" in page
     assert "A guess" not in page
     pictures = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"[^>]*what decided', page)
@@ -74,7 +74,7 @@ def test_no_head_at_all_is_said_and_is_not_an_empty_table(recorded: Path):
     add_heads(recorded, [recordings.head_exam(3, 1, "head too small")])
     page = page_of(recorded)
     assert "0 showed a head well enough" in page
-    assert "1 head too small" in page
+    assert "head too small (1)" in page
     assert "No head could be classed" in page
 
 
