@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -92,25 +94,33 @@ def heads_of(recording: Recording) -> Heads | None:
     clips = recording.morphology()
     if not len(clips):
         return None
-    told = recording.session.get("morphology_model") or {}
-    tracks = clips.by_track()
-    decided = tracks.decided(float(told.get("abstain_below") or 0.0))
-    seen = tracks.n_crops > 0
+    told, tracks = recording.session.get("morphology_model") or {}, clips.by_track()
+    heads = heads_from(tracks, len(clips), told, recording.examining or {})
+    return replace(heads, sheet=_sheet(recording, tracks, _decided(tracks, told)))
+
+
+def heads_from(tracks: MorphologyTable, n_clips: int, told: Mapping[str, Any], counts: Mapping[str, Any]) -> Heads:
+    """The section's figures without pictures, of a table with a row a track; ``told`` is of the network."""
+    decided, seen = _decided(tracks, told), tracks.n_crops > 0
     outside = tuple(map(str, told.get("outside") or ()))
     if not outside and not tracks.in_domain[seen].all():
         outside = ("what they should be like is not recorded",)
     return Heads(
         n_tracks=len(tracks),
-        n_clips=len(clips),
+        n_clips=n_clips,
         parts=tuple(_part(name, tracks, words, seen) for name, words in decided.items()) if seen.any() else (),
         abstained=tuple(Counter(tracks.reason[~seen].tolist()).most_common()),
         measures=_measures(tracks),
-        sheet=_sheet(recording, tracks, decided),
+        sheet=(),
         network=str(told.get("name") or "unknown"),
         trained_on=str(told.get("trained_on") or "unknown"),
         outside=outside,
-        counts={name: n for name, n in (recording.examining or {}).items() if isinstance(n, int)},
+        counts={name: n for name, n in counts.items() if isinstance(n, int)},
     )
+
+
+def _decided(tracks: MorphologyTable, told: Mapping[str, Any]) -> dict[str, NDArray[np.str_]]:
+    return tracks.decided(float(told.get("abstain_below") or 0.0))
 
 
 def _part(name: str, tracks: MorphologyTable, decided: NDArray[np.str_], seen: NDArray[np.bool_]) -> PartRows:

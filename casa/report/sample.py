@@ -30,7 +30,7 @@ from casa.report.sample_figures import (
     sample_rows,
     unlike_fields,
 )
-from casa.report.sample_parts import forms_of_sample, grades_of_sample, groups_of
+from casa.report.sample_parts import grades_of_sample, groups_of, heads_of_sample
 from casa.report.sample_pictures import FieldPicture, debris_notes, focus_notes, read_picture
 from casa.samples.pool import SampleFigures, sample_figures
 from casa.samples.sample import FILE, Sample, read_sample
@@ -44,7 +44,8 @@ class Field:
     record: FieldRecord
     picture: FieldPicture
     grades: GradeTable
-    forms: MorphologyTable
+    heads: MorphologyTable
+    examining: dict[str, Any]
     shades: dict[int, str]
 
 
@@ -74,7 +75,8 @@ def _read_field(number: int, figures: Any, open_recording: Callable[[Path], Reco
         record = read_record(number, figures, recording)
         shades, words = track_words(figures.kinematics, True)
         picture = read_picture(recording, recording.frames(), shades, words, scale)
-        return Field(record, picture, recording.grades(), recording.morphology(), shades)
+        grades, heads = recording.grades(), recording.morphology()
+        return Field(record, picture, grades, heads, recording.examining or {}, shades)
 
 
 def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[str, Any]:
@@ -126,7 +128,8 @@ def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[
         "suspect": bool(len(kinematics) and np.any(kinematics.flags & KinematicsFlag.LOW_FRAME_RATE)),
         "groups_found": groups_of([r.figures.kinematics for r in records], pictures, scale),
         "grades": grades_of_sample([(f.record.figures.replicate, f.record.session, f.grades) for f in fields]),
-        "forms": forms_of_sample([(f.record.session, f.forms) for f in fields]),
+        "heads": heads_of_sample([(f.record.session, f.heads, f.examining) for f in fields]),
+        "calibration": calibration,
         "groups": _provenance(sample, records),
         "settings": flat_settings(settings_of(records[0])),
         "same_settings": all(settings_of(r) == settings_of(records[0]) for r in records),

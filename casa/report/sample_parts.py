@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from casa.kinematics.subpopulations import MIN_TRACKS, Subpopulations, find_subp
 from casa.report import sample_texts
 from casa.report.figures import Parameter, parameters
 from casa.report.grades import by_track, interval, share_bars
+from casa.report.morphology import Heads, heads_from
 from casa.report.paths import Path as TrackPath
 from casa.report.paths import Scale, origin_plot, reach_of
 from casa.report.sample_charts import group_scatter, mark_key
@@ -164,56 +166,17 @@ def grades_of_sample(
     return SampleGrades(network, trained_on, len(mean), n_clips, len(graded), bars, rows)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SampleForms:
-    """Forms of heads of the whole sample.
-
-    ``classes``: rows of part, class, heads, share and its interval (%), of those with a class. ``measures``: name,
-    unit, spread. ``left_out``: why heads have no crop, with how many.
-    """
-
-    network: str
-    trained_on: str
-    n_heads: int
-    n_out_of_domain: int
-    classes: tuple[tuple[str, str, int, float, tuple[float, float] | None], ...]
-    measures: tuple[tuple[str, str, Spread], ...]
-    left_out: tuple[tuple[str, int], ...]
-
-
-_MEASURES = (
-    ("Length", "µm", "length_um"),
-    ("Width", "µm", "width_um"),
-    ("Area", "µm²", "area_um2"),
-    ("Length / width", "", "ellipticity"),
-    ("Acrosome, share of the head", "%", "acrosome_share"),
-)
-
-
-def forms_of_sample(fields: Sequence[tuple[dict[str, Any], MorphologyTable]]) -> SampleForms | str:
-    """Heads of fields (session, table) together, one a track; a sentence where there are none to pool."""
-    examined = [(session.get("morphology_model") or {}, table) for session, table in fields if len(table)]
+def heads_of_sample(fields: Sequence[tuple[dict[str, Any], MorphologyTable, dict[str, Any]]]) -> Heads | str:
+    """Heads of fields (session, table, what became of clips) together, one a track; a sentence where none are."""
+    examined = [(session.get("morphology_model") or {}, table, n) for session, table, n in fields if len(table)]
     if not examined:
         return sample_texts.NO_MORPHOLOGY
-    if not _one_network([model for model, _ in examined]) or len({t.class_names for _, t in examined}) > 1:
+    models = [model for model, _, _ in examined]
+    if not _one_network(models) or len({table.class_names for _, table, _ in examined}) > 1:
         return sample_texts.MIXED_MORPHOLOGY
-    table = MorphologyTable.concatenate([t.by_track() for _, t in examined])
-    reasons, counts = np.unique(table.reason[table.n_crops == 0], return_counts=True)
-    table = table.select(table.n_crops > 0)
-    classes = []
-    for part, columns in table.parts.items():
-        decided = table.decided()[part]
-        n = int((decided != "").sum())
-        for name in (full.rpartition(":")[2] for full in table.class_names[columns]):
-            k = int((decided == name).sum())
-            classes.append((part, name, k, 100 * k / max(n, 1), wilson_percent(100 * k / max(n, 1), n)))
-    measures = [
-        (name, unit, found)
-        for name, unit, column in _MEASURES
-        if (found := spread(getattr(table, column) * (100 if unit == "%" else 1))) is not None
-    ]
-    network, trained_on = _named(examined[0][0])
-    return SampleForms(
-        network, trained_on, len(table), int((~table.in_domain).sum()), tuple(classes), tuple(measures),
-        tuple((str(r), int(c)) for r, c in zip(reasons, counts, strict=True) if r),
-    )  # fmt: skip
+    tracks = MorphologyTable.concatenate([table.by_track() for _, table, _ in examined])
+    counts: Counter[str] = Counter()
+    for _, _, n in examined:
+        counts.update({name: value for name, value in n.items() if isinstance(value, int)})
+    outside = dict.fromkeys(words for model in models for words in model.get("outside") or ())
+    return heads_from(tracks, sum(len(table) for _, table, _ in examined), models[0] | {"outside": outside}, counts)

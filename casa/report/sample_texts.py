@@ -153,15 +153,3 @@ MIXED_GRADERS = (
 )
 NO_MORPHOLOGY = "The forms of heads were not examined (casa replay --morphology)."
 MIXED_MORPHOLOGY = "The heads were examined by different networks, whose classes are not pooled."
-
-
-def morphology_words(network: str, trained_on: str) -> str:
-    """Where classes of heads come from, and how far they can be trusted."""
-    words = (
-        f"Heads of living, unstained sperm as they swim, examined by the network {network}, trained on {trained_on}. "
-        "They are not the WHO's strict normal forms, which are of stained sperm, and do not stand beside their limit "
-        "of 4 %."
-    )
-    if "simulat" in trained_on.lower() or "rendered" in trained_on.lower():
-        words += " This network has learnt from rendered heads alone: its classes show how the method works."
-    return words

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recordings import SESSION, STEP_NS, SUMMARY, grades
+from recordings import SESSION, STEP_NS, SUMMARY, grades, head_exam
 
 from casa.record import Recorder, Recording
 from casa.samples.sample import Sample, add_field, new_sample
@@ -46,7 +46,7 @@ def record_field(
 ) -> str:
     """A recording of ``cells`` tracks in grades a to d, each seen for 2 s. Gives its id.
 
-    ``whole``: with 2 s of frames, tracks, a picture and expert grades too, as a replay leaves them.
+    ``whole``: with 2 s of frames, tracks, a picture, expert grades and forms of heads too, as a replay leaves them.
     """
     seed = sum(path.name.encode())
     kinematics = kinematics_of(cells, seed)
@@ -59,6 +59,8 @@ def record_field(
         recorder.frame(frame, 0, frame * STEP_NS, FrameStatus.PROCESSED)
     if whole:
         recorder.grades(grades(np.arange(1, 9)))
+        for clip in range(1, 9):
+            recorder.head(head_exam(clip, clip, reason="out of focus" if clip == 8 else ""))
     recorder.kinematics(kinematics)
     summary = type(SUMMARY)(n, heads, None, {}, 2.0 * n, None, None)
     n_frames = 101 if whole else 1

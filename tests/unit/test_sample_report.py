@@ -68,6 +68,14 @@ def test_groups_of_the_motile_tracks_are_shown(whole):
     assert source.count('class="origin-plot') == 3
 
 
+def test_grades_and_heads_of_all_fields_are_pooled(whole):
+    _, _, page = whole
+    assert "Mean distribution over 4 tracks (32 clips) of 4 fields" in page.text
+    assert "Of 32 tracks (32 clips), 28 showed a head well enough to be examined" in page.text
+    assert "out of focus (4)" in page.text
+    assert "The likeliest class of 28 heads" in page.text
+
+
 def test_what_cannot_be_reported_yet_is_shouted(tmp_path):
     sample_of(tmp_path, (EVEN,))
     figures, source, page = report_of(tmp_path)
