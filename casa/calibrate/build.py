@@ -66,6 +66,9 @@ def steps_of(result: SetupResult, options: SetupOptions) -> dict[str, dict[str, 
             "half_width_um": curve.half_width_um,
             "pictures": result.focus.pictures,
         }
+        if (tilt := result.tilt) is not None:
+            names = ("tilt_um_x", "tilt_um_y", "curvature_um")
+            steps["focus"] |= {name: float(getattr(tilt, name)) for name in names}
     if result.scale is not None:
         steps["scale"] = {
             "pitch_um": options.pitch_um,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from casa.calibrate.beads import BeadResult, compare_beads, detect_beads
 from casa.calibrate.field import FieldResult, measure_field, motion_blur_um
-from casa.calibrate.focus import FocusResult, autofocus
+from casa.calibrate.focus import FocusResult, TiltResult, autofocus, measure_tilt
 from casa.calibrate.instrument import Instrument, OnProgress, Picture, snap
 from casa.calibrate.scale import MIN_UNCERTAINTY_PERCENT, ScaleResult, measure_scale
 from casa.calibrate.stage import StageResult, measure_drift, measure_stage
@@ -23,6 +23,8 @@ STEPS = ("timing", "stage", "scale", "field", "chamber")
 #: Places of the micrometer that are measured, with a stage; and the scales of stage and micrometer differ by less.
 _PLACES, _STAGE_SCALE_PERCENT = 3, 1.0
 _FIELD_FRAMES, _DARK_FRAMES, _AVERAGED = 24, 8, 4
+#: Heights of the focus map, and how far they reach on either side, by the half width of the focus.
+_MAP_HEIGHTS, _MAP_REACH = 9, 1.5
 #: A longer blur than this takes the shape of a head, um; and a field below this level wastes the camera's range.
 _BLUR_UM, _LEVEL = 0.5, 0.08
 
@@ -51,6 +53,7 @@ class SetupResult:
 
     timing: TimingResult | None = None
     focus: FocusResult | None = None
+    tilt: TiltResult | None = None
     scale: ScaleResult | None = None
     scale_picture: NDArray[np.uint16] | None = None
     um_per_px: tuple[float, float] | None = None
@@ -154,9 +157,34 @@ def _stage(instrument: Instrument, options: SetupOptions, result: SetupResult, o
     )
 
 
+def _tilt(instrument: Instrument, focus: FocusResult, result: SetupResult, on_progress: OnProgress) -> None:
+    """Focus over the field, on the micrometer: it lies still and has detail everywhere."""
+    assert instrument.focus is not None
+    reach_um = _MAP_REACH * focus.curve.half_width_um
+    heights = np.linspace(-reach_um, reach_um, _MAP_HEIGHTS)
+    pictures = []
+    for number, z_um in enumerate(heights):
+        on_progress("scale", "focus over the field", number, _MAP_HEIGHTS)
+        instrument.focus.move_to(focus.focus_um + float(z_um))
+        pictures.append(snap(instrument))
+    instrument.focus.move_to(focus.focus_um)
+    try:
+        result.tilt = tilt = measure_tilt(heights, pictures)
+    except InputError as error:
+        result.remarks.append(f"focus over the field: {error}")
+        return
+    if max(abs(tilt.tilt_um_x), abs(tilt.tilt_um_y)) > focus.curve.half_width_um:
+        result.remarks.append(
+            f"the slide is tilted: in focus {tilt.tilt_um_x:+.1f} um higher at the right than at the left edge, and "
+            f"{tilt.tilt_um_y:+.1f} at the bottom than at the top; level the stage"
+        )
+
+
 def _scale(instrument: Instrument, options: SetupOptions, result: SetupResult, on_progress: OnProgress) -> None:
     instrument.load_slide("micrometer")
-    _focus(instrument, options, "scale", on_progress)
+    focus = _focus(instrument, options, "scale", on_progress)
+    if focus is not None:
+        _tilt(instrument, focus, result, on_progress)
     found: list[ScaleResult] = []
     stage = instrument.stage
     home = stage.position() if stage is not None else (0.0, 0.0)

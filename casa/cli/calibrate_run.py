@@ -207,6 +207,9 @@ def said_of(result: SetupResult, options: SetupOptions) -> Iterator[str]:
         yield f"timing: {timing.fps_hz:.4g} images/s, jitter {jitter:.2g} ms, {timing.lost} lost; {good}"
     if (focus := result.focus) is not None:
         yield f"focus: at {focus.focus_um:.2f} um, by {focus.curve.measure}, from {focus.pictures} pictures"
+    if (tilt := result.tilt) is not None:
+        x, y, middle = (round(one, 1) + 0.0 for one in (tilt.tilt_um_x, tilt.tilt_um_y, tilt.curvature_um))
+        yield f"tilt: focus {x:+.1f} um from left to right, {y:+.1f} from top to bottom, {middle:+.1f} in the middle"
     if (stage := result.stage) is not None:
         x, y = stage.backlash_um
         yield (

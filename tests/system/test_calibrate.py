@@ -62,6 +62,8 @@ def test_every_step_is_in_the_profile_and_drawn(calibrated):
     steps = read_profile(folder / "scope.toml").steps
     assert set(steps) == {"timing", "focus", "scale", "stage", "field", "chamber"}
     assert steps["focus"]["focus_um"] == pytest.approx(3.2, abs=0.5)
+    assert abs(steps["focus"]["tilt_um_x"]) < 1.0  # the simulated slides lie level
+    assert abs(steps["focus"]["tilt_um_y"]) < 1.0
     assert np.array(steps["stage"]["um_to_px"]) == pytest.approx(np.eye(2) / UM_PER_PX, rel=5e-3, abs=5e-3)
     assert len(steps["field"]["bad_pixels"]) == 5
     assert steps["timing"]["fps_hz"] == pytest.approx(25, rel=0.01)
