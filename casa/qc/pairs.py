@@ -1,4 +1,7 @@
-"""Pairs of results, a technician's and casa's, from a CSV file: ``sample,figure,technician,casa``, a line a pair."""
+"""Pairs of results, a technician's and casa's, from a CSV file: ``sample,figure,technician,casa``, a line a pair.
+
+Semicolons with decimal commas do too.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,9 @@ def read_pairs(path: Path, first: str = "technician", second: str = "casa") -> l
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
+            european = ";" in stream.readline()  # as spreadsheets write it where the comma is a decimal sign
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=";" if european else ",")
             rows = [(reader.line_num, row) for row in reader]
             columns = reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -66,7 +71,8 @@ def read_pairs(path: Path, first: str = "technician", second: str = "casa") -> l
         sample = (row.get("sample") or "").strip()
         if sample and any(sample == known for known, _, _ in group):
             raise InputError(f"{where}: sample {sample!r} is there already for {figure}; give one line a sample")
-        one, other = (_number(where, name, row[name], figure) for name in (first, second))
+        texts = ((name, (row[name] or "").replace(",", ".") if european else row[name]) for name in (first, second))
+        one, other = (_number(where, name, text, figure) for name, text in texts)
         group.append((sample, one, other))
     if not groups:
         raise InputError(f"{path}: has a header and no line; a line is a pair of results of one sample")

@@ -141,6 +141,8 @@ def test_a_file_of_pairs_is_read_by_figure(tmp_path):
     percent, concentration = read_pairs(path)
     assert (percent.figure, percent.unit, percent.second.tolist()) == ("pr_percent", "%", [42, 28.5])
     assert (concentration.unit, concentration.samples) == ("M/mL", ("1",))
+    european = read_pairs(write(tmp_path / "e.csv", "sample;technician;casa", "1;40,5;42", "2;30;28,25"))
+    assert european[0].second.tolist() == [42, 28.25]
     plain = read_pairs(write(tmp_path / "vcl.csv", "mine,theirs", "1,2"), "mine", "theirs")
     assert (plain[0].figure, plain[0].first.tolist()) == ("vcl", [1.0])
 
