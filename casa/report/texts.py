@@ -138,7 +138,7 @@ def heads_words(network: str, trained_on: str) -> str:
 UNSURE_HEADS = "no class was likely enough"
 HEAD_LIMITS = (
     "Strict limits of the WHO manual (6th ed. 2021, 2.4.8) are for stained, dried heads; those of living sperm are "
-    "larger. The acrosome's share is known of stained heads alone."
+    "larger. An acrosome's share means something of stained heads alone."
 )
 
 
