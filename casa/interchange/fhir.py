@@ -28,6 +28,7 @@ from casa.report.figures import (
     quality_notes,
     time_weights,
 )
+from casa.report.morphology import heads_from
 from casa.report.texts import DISCLAIMER, REASON_NO_SCALE, REASON_NO_SUMMARY, REASON_NO_TRACKS, SIMULATED
 from casa.samples.pool import Estimate, Pooled, SampleFigures
 from casa.samples.sample import Sample
@@ -42,6 +43,7 @@ _KINEMATICS = (
     ("str", "str", 100.0), ("wob", "wob", 100.0), ("alh", "alh_mean_um", 1.0), ("bcf", "bcf_hz", 1.0),
     ("mad", "mad_deg", 1.0),
 )  # fmt: skip
+_UNSTAINED = "Of unstained heads in video: not the strict morphology of the WHO manual, and of heads alone"
 _SLOW = "Below 50 images/s ALH and BCF are not trustworthy"
 
 
@@ -80,6 +82,7 @@ def recording_bundle(recording: Recording) -> dict[str, Any]:
     no_figure = REASON_NO_SUMMARY if summary is None else REASON_NO_SCALE if calibration is None else REASON_NO_TRACKS
     observed.append(Observed("cells", n or None, no_figure))
     observed += _kinematics(kinematics, REASON_NO_TRACKS if calibration else REASON_NO_SCALE)
+    observed += _normal_heads(recording)
     created = str(session.get("created_utc") or "")
     model = session.get("model") or {}
     origin = Origin(
@@ -168,6 +171,21 @@ def _kinematics(k: KinematicsTable, reason: str) -> list[Observed]:
         else:
             found.append(Observed(key, over.median, ranges={"quartiles": (over.q1, over.q3)}, note=note))
     return found
+
+
+def _normal_heads(recording: Recording) -> list[Observed]:
+    """The share of normal heads, where heads were examined; a network's guess at pictures it does not know is none."""
+    clips = recording.morphology()
+    if not len(clips):
+        return []
+    heads = heads_from(clips.by_track(), len(clips), recording.session.get("morphology_model") or {}, {})
+    if heads.outside:
+        return [Observed("normal-heads", None, f"the network does not know such pictures: {', '.join(heads.outside)}")]
+    judged = next((part for part in heads.parts if part.name in ("class", "head")), None)
+    row = next((row for row in judged.rows if row.name == "normal"), None) if judged else None
+    if judged is None or row is None or not judged.n_classed:
+        return [Observed("normal-heads", None, "no head was seen well enough, or the network has no such class")]
+    return [Observed("normal-heads", row.percent, ranges={"interval-95": (row.low, row.high)}, note=_UNSTAINED)]
 
 
 def _notes(recording: Recording) -> list[str]:

@@ -46,6 +46,7 @@ KINDS: dict[str, Kind] = {
     "b": Kind("", "Grade b, slow progressive", "%", None, "Share of sperm at 5 to below 25 um/s, WHO 2021, 2.4.6.1"),
     "c": Kind("10620-3", "Grade c, non-progressive", "%"),
     "d": Kind("10611-2", "Grade d, immotile", "%"),
+    "normal-heads": Kind("10621-1", "Heads that a network calls normal, unstained", "%"),
     "cells": Kind("", "Sperm assessed", "{cells}", None, "Effective number of tracks: (sum w)^2 / sum w^2"),
     "vcl": Kind("", "Curvilinear velocity VCL, median", "um/s", None, f"{_TRACKS}: length of the path over its time"),
     "vsl": Kind("", "Straight-line velocity VSL, median", "um/s", None, f"{_TRACKS}: start to end over time"),

@@ -81,6 +81,22 @@ def test_a_recording_is_a_preliminary_report(tmp_path: Path):
     assert again.read_text() == text
 
 
+def test_heads_are_told_where_the_network_knows_such_pictures(tmp_path: Path):
+    for name, clips in (("known", (2, 4, 6)), ("unknown", (1, 3))):
+        recorder = Recorder(tmp_path / f"{name}.h5")
+        recorder.open(recordings.SESSION | {"morphology_model": {"class_names": list(recordings.CLASSES)}})
+        for clip_id in clips:
+            recorder.head(recordings.head_exam(clip_id, track_id=clip_id))
+        recorder.frame(0, 0, 0, FrameStatus.PROCESSED)
+        recorder.finish("complete", FrameAccount(1, 1), recordings.SUMMARY, None)
+        (written,) = export(tmp_path / f"{name}.h5", "fhir", tmp_path / name)
+        bundle = json.loads(written.read_text())
+        check(bundle)
+        heads = observations(bundle)["10621-1"]
+        assert ("valueQuantity" in heads) == (name == "known")
+        assert "referenceRange" not in heads  # WHO's 4 % is of whole, stained sperm
+
+
 def test_what_is_not_known_is_absent_and_says_why(tmp_path: Path):
     recorder = Recorder(tmp_path / "run.h5")
     recorder.open(recordings.SESSION | {"calibration": None})
