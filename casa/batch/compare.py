@@ -80,21 +80,28 @@ def read_run(path: str) -> Run:
     import pyarrow.parquet as pq
 
     fs, folder = _filesystem(path)
-    rows, settings = [], []
-    for candidate in (f"{folder}/dataset/recordings", f"{folder}/recordings"):
-        found = fs.get_file_info(pafs.FileSelector(candidate, allow_not_found=True))
+    for dataset in (f"{folder}/dataset", folder):
+        found = fs.get_file_info(pafs.FileSelector(f"{dataset}/recordings", allow_not_found=True))
         names = sorted(one.path for one in found if one.path.endswith(".parquet"))
+        if not names:
+            continue
+        rows: list[dict[str, Any]] = []
         for name in names:
             try:
-                table = pq.read_table(name, filesystem=fs, partitioning=None)
+                rows += pq.read_table(name, filesystem=fs, partitioning=None).to_pylist()
             except (OSError, ValueError) as error:
                 raise InputError(f"{name}: is no table of recordings ({' '.join(str(error).split())[:160]})") from error
-            about = json.loads((table.schema.metadata or {}).get(b"casa", b"{}"))
-            rows += table.to_pylist()
-            settings += [about] * table.num_rows
-        if names:
-            return Run(path, rows, settings)
+        about = {row["settings"]: _settings_of(fs, f"{dataset}/settings/{row['settings']}.json") for row in rows}
+        return Run(path, rows, [about[row["settings"]] for row in rows])
     raise InputError(f"{path}: no recording, and no data set of `casa batch` with a finished one")
+
+
+def _settings_of(fs: Any, path: str) -> dict[str, Any]:
+    try:
+        with fs.open_input_stream(path) as stream:
+            return json.loads(stream.read())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read; it says what the recordings were analysed with") from error
 
 
 def _filesystem(path: str) -> tuple[Any, str]:

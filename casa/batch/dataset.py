@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from casa.batch.inputs import Item
-from casa.batch.settings import canonical, fingerprint, settings_of_session
+from casa.batch.settings import fingerprint, settings_of_session
 from casa.errors import InputError
 from casa.record import Recording
 from casa.record.export import _kinematics_columns, _track_columns
@@ -121,10 +121,9 @@ def write_tables(path: Path, item: Item, folder: Path) -> Iterator[tuple[str, Pa
     """
     row = recording_row(path, item)
     with Recording(path) as recording:
-        metadata = {"casa": canonical(settings_of_session(recording.session))}
-        yield "recordings", _write(folder / "recordings.parquet", _row_table(row, item), metadata)
+        yield "recordings", _write(folder / "recordings.parquet", _row_table(row, item))
         for name, columns in _tables_of(recording).items():
-            yield name, _write(folder / f"{name}.parquet", _column_table(item.recording, columns()), metadata)
+            yield name, _write(folder / f"{name}.parquet", _column_table(item.recording, columns()))
 
 
 def _tables_of(recording: Recording) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
@@ -164,8 +163,10 @@ def _column_table(recording: str, columns: dict[str, np.ndarray]) -> Any:
     return pa.table(arrays)
 
 
-def _write(path: Path, table: Any, metadata: dict[str, bytes]) -> Path:
+def _write(path: Path, table: Any) -> Path:
+    """Small, since there may be a million: what statistics and Arrow's own schema are good for, files replace."""
     import pyarrow.parquet as pq
 
-    pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
+    options: dict[str, Any] = {"store_schema": False, "write_statistics": False, "use_dictionary": False}
+    pq.write_table(table, path, compression="zstd", **options)
     return path

@@ -1,8 +1,8 @@
 """What is left to do: the recordings of a batch against the marks of those that are finished.
 
 A finished recording has a mark, ``_casa/done/NAME.json``, written after all its results and never before. It names
-the source as it was, the fingerprint of the settings (``_casa/settings/FINGERPRINT.json``), and the results with their
-sizes.
+the source as it was, the fingerprint of the settings (``dataset/settings/FINGERPRINT.json``), and the results with
+their sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from casa.config import Config
 from casa.errors import InputError
 from casa.types import Calibration
 
-DONE, SETTINGS, RECORDINGS, DATASET = "_casa/done", "_casa/settings", "recordings", "dataset"
+DONE, SETTINGS, RECORDINGS, DATASET = "_casa/done", "dataset/settings", "recordings", "dataset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ def make_plan(
     by_uri = {mark["uri"]: mark for mark in marks.values()}
     items = _keep_names(items, by_uri, marks)
     profiles: dict[str | None, Calibration | None] = {None: None}
-    used, known = networks(config), {}
+    used, known = networks(config), dict[str, dict[str, Any]]()
+    alike: dict[tuple[float | None, str | None], tuple[str, dict[str, Any], dict[str, Any] | None]] = {}
     jobs, finished, other, lost = [], [], [], 0
     present = _present(store, marks)
     for item in items:
@@ -108,7 +109,9 @@ def make_plan(
         name = item.calibration or calibration
         if name not in profiles:
             profiles[name] = load_profile(name)  # type: ignore[arg-type]
-        job = _job(item, store, config, profiles[name], used, known, report, command)
+        if (item.fps_hz, name) not in alike:  # a million recordings have few settings: each is kept once
+            alike[item.fps_hz, name] = _alike(item, config, profiles[name], used, known)
+        job = Job(item, store.root, *alike[item.fps_hz, name], report, command)
         mark = by_uri.get(item.uri)
         if mark is None:
             jobs.append(job)
@@ -137,28 +140,26 @@ def make_plan(
 def read_marks(store: Store) -> dict[str, dict[str, Any]]:
     """The marks of finished recordings by name; one that cannot be read is none."""
     marks = {}
-    for name in store.sizes(DONE):
-        if name.endswith(".json") and not name.startswith("."):
-            try:
-                mark = json.loads(store.read(f"{DONE}/{name}") or b"")
-            except ValueError:
-                continue
-            marks[mark["recording"]] = mark
+    for data in store.read_all(DONE, ".json").values():
+        try:
+            mark = json.loads(data)
+        except ValueError:
+            continue
+        marks[mark["recording"]] = mark
     return marks
 
 
-def _job(
-    item: Item, store: Store, config: Config, calibration: Calibration | None, used: dict[str, Any],
-    known: dict[str, dict[str, Any]], report: bool, command: str,
-) -> Job:  # fmt: skip
+def _alike(
+    item: Item, config: Config, calibration: Calibration | None, used: dict[str, Any], known: dict[str, dict[str, Any]]
+) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    """Fingerprint, configuration and calibration of recordings with the frame rate and scale of ``item``."""
     if item.fps_hz is not None:
         source = config.source.model_copy(update={"fps_hz": item.fps_hz})
         config = config.model_copy(update={"source": source})
     settings = settings_of(config, used, calibration)
     key = fingerprint(settings)
     known[key] = settings
-    scale = None if calibration is None else asdict(calibration)
-    return Job(item, store.root, key, config.model_dump(mode="json"), scale, report, command)
+    return key, config.model_dump(mode="json"), None if calibration is None else asdict(calibration)
 
 
 def _keep_names(items: Sequence[Item], by_uri: dict[str, dict[str, Any]], marks: dict[str, Any]) -> list[Item]:

@@ -7,6 +7,7 @@ on a machine or in a worker that died is told as failed, and the batch gives it 
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -19,21 +20,22 @@ from typing import Any
 
 from casa.batch.plan import Job
 from casa.batch.pool import Event
+from casa.batch.ray_node import START_TIMEOUT_S, RayNode, stay_on_loopback
 from casa.batch.scratch import scratch
 from casa.batch.work import Outcome, attempt
 from casa.errors import CasaError, InputError
 
 #: An address that does not answer for so long, or a Ray there that does not, is taken for unreachable.
 CONNECT_TIMEOUT_S = 5.0
-JOIN_TIMEOUT_S = 30.0
+JOIN_TIMEOUT_S = 60.0
 #: A cluster in which no machine could do the work for so long is given up.
 _GIVE_UP_S = 60.0
 _LOOK_EVERY_S = 2.0
 #: Names of Unix sockets, which Ray makes below its folder, have at most 107 bytes.
 _MAX_PARENT = 16
-_OBJECT_STORE_BYTES = 100 << 20  # only jobs and marks go through it
 _PROBE = (
-    "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR', _skip_env_hook=True);"
+    "import sys, ray; from casa.batch.ray_node import stay_on_loopback; sys.argv[2] and stay_on_loopback();"
+    " ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR', _skip_env_hook=True);"
     " print('reached', flush=True); import os; os._exit(0)"
 )
 
@@ -41,6 +43,8 @@ _PROBE = (
 def import_ray() -> Any:
     """The ``ray`` package, which reports nothing to anybody. Raises InputError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as processes without Ray; else nodes begun here give way to all
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", f"{START_TIMEOUT_S:.0f}")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -73,6 +77,8 @@ class RayPool:
     """
 
     def __init__(self, address: str, workers: int | None = None, threads: int = 1, gpus: float = 0.0) -> None:
+        if address == "local":  # nobody else on this machine is to use it; Ray reads this when it is imported
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._ray = import_ray()
         self._workers, self._threads, self._gpus = workers, threads, gpus
         self._running: dict[Any, str] = {}
@@ -98,22 +104,21 @@ class RayPool:
         if len(str(parent)) > _MAX_PARENT and Path("/tmp").is_dir():
             parent = Path("/tmp")
         folder = stack.enter_context(scratch("casa-ray-", parent))
-        try:
-            self._ray.init(
-                num_cpus=(self._workers or os.cpu_count() or 1) * self._threads, include_dashboard=False,
-                log_to_driver=False, logging_level="ERROR", object_store_memory=_OBJECT_STORE_BYTES,
-                _temp_dir=str(folder), _node_ip_address="127.0.0.1",
-            )  # fmt: skip
-        except Exception as error:  # Ray raises whatever befell it
-            self._ray.shutdown()
-            raise CasaError(f"--cluster local: Ray cannot be started ({_said(error)})") from error
+        node = RayNode(folder, (self._workers or os.cpu_count() or 1) * self._threads)
+        stack.callback(node.close)
+        stay_on_loopback()
+        self._init(node.address, "local")
 
     def _join(self, address: str) -> None:
-        _check_reachable(address)
+        if _check_reachable(address):
+            stay_on_loopback()
+        self._init(address, address)
+
+    def _init(self, address: str, said: str) -> None:
         try:
             self._ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # Ray raises whatever befell it
-            raise CasaError(f"--cluster {address}: cannot be joined ({_said(error)})") from error
+            raise CasaError(f"--cluster {said}: cannot be joined ({_said(error)})") from error
 
     @property
     def slots(self) -> int:
@@ -161,32 +166,47 @@ class RayPool:
         self._stack.close()
 
 
-def _check_reachable(address: str) -> None:
-    """Raise InputError or CasaError within seconds where no Ray answers; ``ray.init`` itself may wait for ever."""
+def _check_reachable(address: str) -> bool:
+    """Whether the cluster keeps to loopback.
+
+    Raises InputError or CasaError within seconds where no Ray answers; ``ray.init`` itself may wait for ever.
+    """
+    loopback = False
     if address != "auto":
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or "/" in host:
             raise InputError(f"--cluster {address}: expected local, auto or HOST:PORT of the cluster's head")
-        try:
-            socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
-        except (OSError, OverflowError) as error:
+        if (error := _unreachable(host, int(port))) is not None:
             raise CasaError(
                 f"--cluster {address}: no cluster can be reached there ({_said(error)}); "
                 "is `ray start --head` running, and the port right?"
-            ) from error
+            )
+        from ray._private import services
+
+        loopback = _unreachable(services.resolve_ip_for_localhost(host), int(port)) is not None
     try:
         tried = subprocess.run(
-            [sys.executable, "-c", _PROBE, address], capture_output=True, text=True, timeout=JOIN_TIMEOUT_S
-        )
+            [sys.executable, "-c", _PROBE, address, "stay" * loopback],
+            capture_output=True, text=True, timeout=JOIN_TIMEOUT_S,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise CasaError(
-            f"--cluster {address}: what is there does not answer as Ray for {JOIN_TIMEOUT_S:.0f} s"
+            f"--cluster {address}: what is there does not answer as Ray in {JOIN_TIMEOUT_S:.0f} s"
         ) from None
     if "reached" not in tried.stdout:
         lines = [line for line in tried.stderr.splitlines() if line.strip()]
-        raise CasaError(
-            f"--cluster {address}: cannot be joined ({lines[-1].strip()[:200] if lines else 'no reason given'})"
-        )
+        why = lines[-1].strip()[:200] if lines else "no reason given"
+        raise CasaError(f"--cluster {address}: cannot be joined ({why})")
+    return loopback
+
+
+def _unreachable(host: str, port: int) -> Exception | None:
+    """Why nobody can be reached there; None where somebody can."""
+    try:
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        return error
+    return None
 
 
 def _said(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,10 @@ class Store(Protocol):
 
     def read(self, name: str) -> bytes | None:
         """The bytes of ``name``; None where there is no such file."""
+        ...
+
+    def read_all(self, folder: str, ending: str) -> dict[str, bytes]:
+        """The bytes of a folder's files whose names end so, by name; what is under construction is left out."""
         ...
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -103,6 +107,10 @@ def open_store(uri: str, create: bool = False) -> Store:
 
 def _said(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _whole_ones(names: Iterable[str], ending: str) -> list[str]:
+    return [name for name in names if name.endswith(ending) and not name.startswith(".")]
 
 
 class LocalStore:
@@ -176,6 +184,11 @@ class LocalStore:
             return None
         except OSError as error:
             raise CasaError(f"{self._folder / name}: cannot be read ({_said(error)})") from error
+
+    def read_all(self, folder: str, ending: str) -> dict[str, bytes]:
+        """The bytes of a folder's files."""
+        found = {name: self.read(f"{folder}/{name}") for name in _whole_ones(self.sizes(folder), ending)}
+        return {name: data for name, data in found.items() if data is not None}
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes by name of the files in a folder."""
@@ -270,6 +283,14 @@ class RemoteStore:
                 return self._fs.cat_file(f"{self._path}/{name}")
             except FileNotFoundError:
                 return None
+
+    def read_all(self, folder: str, ending: str) -> dict[str, bytes]:
+        """The bytes of a folder's files, fetched many at a time where the file system can."""
+        names = _whole_ones(self.sizes(folder), ending)
+        with self._working():
+            paths = [f"{self._path}/{folder}/{name}" for name in names]
+            found = self._fs.cat(paths, on_error="omit") if paths else {}
+        return {path.rpartition("/")[2]: data for path, data in found.items()}
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Bytes by name of the files in a folder."""

@@ -126,10 +126,11 @@ def _pool(plan: Plan, cluster: str | None, workers: int | None, gpus: float) -> 
             raise InputError("--gpus is for a cluster; processes of this machine share its GPU: choose --workers")
         workers = min(workers or cores, len(plan.jobs))
     threads = 1 if workers is None else max(1, cores // workers) if cluster is None else 1
-    plan.jobs[:] = [
-        replace(job, config=with_threads(Config.model_validate(job.config), threads).model_dump(mode="json"))
-        for job in plan.jobs
-    ]
+    configs = {
+        job.settings: with_threads(Config.model_validate(job.config), threads).model_dump(mode="json")
+        for job in {job.settings: job for job in plan.jobs}.values()
+    }
+    plan.jobs[:] = [replace(job, config=configs[job.settings]) for job in plan.jobs]
     if cluster is None:
         from casa.batch.local import LocalPool
 

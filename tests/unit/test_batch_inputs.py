@@ -126,6 +126,7 @@ def test_a_store_has_whole_files_or_none(tmp_path: Path, kind: str):
     assert store.read("marks/x.json") == b"mine"
     store.write("marks/x.json", b"ours")
     assert store.read("marks/x.json") == b"ours"
+    assert store.read_all("marks", ".json") == {"x.json": b"ours"}
     store.remove("marks/x.json")
     store.remove("marks/x.json")
     assert store.read("marks/x.json") is None
