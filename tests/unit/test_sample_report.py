@@ -90,6 +90,18 @@ def test_what_cannot_be_reported_yet_is_shouted(tmp_path):
     assert "No field was graded" in page.text
 
 
+def test_a_sample_without_sperm_depth_or_volume_makes_nothing_up(tmp_path):
+    sample = new_sample(tmp_path, Sample("S"))
+    flat = {name: value for name, value in SESSION["calibration"].items() if name != "chamber_depth_um"}
+    path = tmp_path / "1.h5"
+    add_field(tmp_path, sample, path, record_field(path, (0, 0, 0, 0), 0.0, whole=True, calibration=flat), 1)
+    _, _, page = report_of(tmp_path)
+    assert page.text.count("not known: the chamber depth is not known") == 1
+    assert page.text.count("not known: volume not entered") == 2
+    assert "No sperm seen (all fields)" in page.text
+    assert "There is no velocity to show" in page.text
+
+
 def test_replicates_that_differ_are_told(tmp_path):
     sample_of(tmp_path, ((120, 40, 20, 40),), ((60, 20, 20, 120),))
     _, _, page = report_of(tmp_path)
