@@ -13,6 +13,7 @@ include_patterns = ["README.md", "CONTRIBUTING.md", "docs/**.md", "models/*.md"]
 exclude_patterns = [".*", "casa", "casa-demo*", "configs", "datasets", "runs", "site", "tests", "tools"]
 myst_heading_anchors = 4
 highlight_language = "none"
+smartquotes = False  # --fps is an option, and no dash
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = f"casa {release}"
