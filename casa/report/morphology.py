@@ -156,13 +156,14 @@ def class_bars(rows: list[ClassRow], title: str) -> Markup:
 
 def _measures(tracks: MorphologyTable) -> tuple[Measure, ...]:
     """What is known of the measures; those of which nothing is known are left out."""
+    low, high = STRICT_ACROSOME_SHARE
     wanted = (
         ("head length", "µm", 1, tracks.length_um, None),
         ("head width", "µm", 1, tracks.width_um, None),
         ("head area", "µm²", 1, tracks.area_um2, None),
         ("length / width", "", 2, tracks.ellipticity, STRICT_ELLIPTICITY),
         ("elongation", "", 2, tracks.elongation, None),
-        ("acrosome", "% of the head", 0, 100 * tracks.acrosome_share, tuple(100 * v for v in STRICT_ACROSOME_SHARE)),
+        ("acrosome", "% of the head", 0, 100 * tracks.acrosome_share, (100 * low, 100 * high)),
     )
     found = []
     for name, unit, digits, values, limits in wanted:
