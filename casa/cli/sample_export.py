@@ -17,6 +17,7 @@ def export(
 ) -> None:
     """Write a sample's pooled figures, and those of its replicates, as a FHIR R4 bundle."""
     from casa.cli.output import print_json, refuse_existing
+    from casa.cli.sample_report import open_field
     from casa.errors import CasaError, InputError
     from casa.interchange.fhir import sample_bundle, write_bundle
     from casa.record.export import write_whole
@@ -27,7 +28,7 @@ def export(
         raise InputError(f"--format {format}: expected fhir")
     refuse_existing(output, force)
     sample = read_sample(folder)
-    bundle = sample_bundle(sample, sample_figures(folder, sample))
+    bundle = sample_bundle(sample, sample_figures(folder, sample, open_field))
     try:
         write_whole(output, lambda path: write_bundle(path, bundle))
     except OSError as error:

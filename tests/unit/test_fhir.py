@@ -125,6 +125,12 @@ def test_a_sample_has_pooled_figures_and_those_of_its_replicates(tmp_path: Path)
     assert found["total-number"]["valueQuantity"]["value"] == pytest.approx(
         2 * found["9780-8"]["valueQuantity"]["value"], rel=1e-5
     )
+    finished = json.loads(CliRunner().invoke(app, ["sample", "finish", str(tmp_path / "s"), "--json"]).stdout)
+    for code, value in (
+        ("14194-5", finished["motility_percent"]["pr"]),
+        ("9780-8", finished["concentration_m_per_ml"]),
+    ):
+        assert found[code]["valueQuantity"]["value"] == pytest.approx(value["value"], rel=1e-5)
     parts = {c["code"]["coding"][0]["code"]: c for c in found["14194-5"]["component"]}
     assert set(parts) == {"interval-95", "replicate-1", "replicate-2"}
     low, high = (parts["interval-95"]["valueRange"][end]["value"] for end in ("low", "high"))
