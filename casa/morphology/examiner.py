@@ -97,7 +97,6 @@ class HeadExaminer:
         if found is None:
             return None
         cut, mask, heat = found
-        heat[[0, -1]], heat[:, [0, -1]] = 0, 0  # what lies beyond is filled up with the border
         size = self._options.size_px
         return np.asarray(oriented_crop(np.round(heat * 255).astype(np.uint8), mask, size, size / len(cut)), np.uint8)
 

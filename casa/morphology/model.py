@@ -177,6 +177,7 @@ class MorphologyClassifier:
         matrix = view_matrix(crop.shape, mask, self.info.size_px, self._scale(crop, um_per_px))
         size = (crop.shape[1], crop.shape[0])
         back = cv2.warpAffine(heat, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        back[[0, -1]], back[:, [0, -1]] = 0, 0  # where it is turned, what lies beyond is filled up with the border
         return np.clip(back, 0, 1).astype(np.float32)
 
     def _output(self, x: torch.Tensor, part: str | None, class_name: str | None) -> int:
