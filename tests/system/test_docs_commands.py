@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
-from docs_commands import Shown, commands_of, pages, parse
+from docs_commands import ROOT, Shown, commands_of, pages, parse
 from recordings import leave_unfinished
 from running import casa
 from typer.testing import CliRunner
@@ -50,6 +50,12 @@ README_NOT_RUN = {
     "casa live --source simulator": "docs/tutorials/live.md runs it, without the window",
     "casa live --source camera:0": _CAMERA,
     "casa live --source micromanager:scope.cfg": "needs a microscope; tests/contract runs Micro-Manager's own",
+    "casa sample new": "docs/tutorials/replay.md runs it",
+    "casa sample add": "docs/tutorials/replay.md runs it",
+    "casa sample report": "tests/system/test_pdf.py prints one",
+    "casa batch": "tests/system/test_batch.py runs it",
+    "casa compare": "tests/system/test_batch.py runs it",
+    "casa qc add": "tests/unit/test_qc.py runs it",
 }
 #: Commands that run as processes of their own.
 PROCESSES = ("live",)
@@ -85,6 +91,8 @@ def test_reasons_are_of_commands_that_are_shown():
     tutorials = [c.line for c in COMMANDS if c.page in RUN]
     for shown, reasons in ((readme, README_NOT_RUN), (tutorials, NOT_RUN)):
         assert [begin for begin in reasons if not any(line.startswith(begin) for line in shown)] == []
+        named = [word.strip(",;") for why in reasons.values() for word in why.split() if "/" in word]
+        assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def prepare(page: str, folder: Path, request: pytest.FixtureRequest) -> None:
