@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from casa.batch.inputs import Item
 from casa.batch.plan import DONE, make_plan, read_marks
 from casa.batch.settings import resolved
@@ -71,21 +73,17 @@ def main() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         found["plan_anew_s"] = seconds(lambda: make_plan(items, open_store(f"{name}/empty", create=True), config))
         found["plan_anew_memory_kb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-        try:
-            import duckdb
-        except ImportError:
-            duckdb = None
-        if duckdb is not None:
+        with duckdb.connect() as db:
             tables = f"{folder}/dataset"
             query = f"SELECT recording, median(vcl_px_s) FROM '{tables}/kinematics/*.parquet' GROUP BY recording"
-            duckdb.sql("SET threads = 2")
-            found["query_files_s"] = seconds(lambda: duckdb.sql(query).fetchall())
+            db.execute("SET threads = 2")
+            found["query_files_s"] = seconds(lambda: db.execute(query).fetchall())
             one = f"{name}/one.parquet"
             found["pack_s"] = seconds(
-                lambda: duckdb.sql(f"COPY (FROM '{tables}/kinematics/*.parquet') TO '{one}' (FORMAT parquet)")
+                lambda: db.execute(f"COPY (FROM '{tables}/kinematics/*.parquet') TO '{one}' (FORMAT parquet)")
             )
             packed = f"SELECT recording, median(vcl_px_s) FROM '{one}' GROUP BY recording"
-            found["query_packed_s"] = seconds(lambda: duckdb.sql(packed).fetchall())
+            found["query_packed_s"] = seconds(lambda: db.execute(packed).fetchall())
             found["files_bytes"] = sum(p.stat().st_size for p in Path(tables, "kinematics").iterdir())
             found["packed_bytes"] = Path(one).stat().st_size
     print(json.dumps(found, indent=2))

@@ -88,7 +88,7 @@ def read_run(path: str) -> Run:
         rows: list[dict[str, Any]] = []
         for name in names:
             try:
-                rows += pq.read_table(name, filesystem=fs, partitioning=None).to_pylist()
+                rows += pq.ParquetFile(name, filesystem=fs).read().to_pylist()
             except (OSError, ValueError) as error:
                 raise InputError(f"{name}: is no table of recordings ({' '.join(str(error).split())[:160]})") from error
         about = {row["settings"]: _settings_of(fs, f"{dataset}/settings/{row['settings']}.json") for row in rows}
@@ -137,8 +137,8 @@ def compare(first: Run, second: Run) -> Comparison:
         pairs = [(one[name][0], two[name][0]) for name in both]
         if (change := _change(figure, pairs)) is not None:
             changes.append(change)
-    rest = [[row["recording"] for name, (row, _) in side.items() if name not in both] for side in (one, two)]
-    return Comparison(len(both), *rest, changes, _settings([(one[name][1], two[name][1]) for name in both]))
+    alone, other = ([row["recording"] for name, (row, _) in s.items() if name not in both] for s in (one, two))
+    return Comparison(len(both), alone, other, changes, _settings([(one[name][1], two[name][1]) for name in both]))
 
 
 def _key(first: Run, second: Run) -> str:

@@ -57,11 +57,11 @@ class LocalPool:
             worker.process.stdin.flush()
 
     def _spawn(self) -> _Worker:
-        options: dict[str, Any] = {"process_group": 0} if sys.platform != "win32" else {}
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the worker)
         process = subprocess.Popen(
             [sys.executable, "-m", "casa.batch.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=child_environment(), **options,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=child_environment(),
+            process_group=None if sys.platform == "win32" else 0,
         )  # fmt: skip
         worker = _Worker(process, errors)
         self._workers.append(worker)

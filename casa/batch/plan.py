@@ -49,7 +49,7 @@ class Job:
     @classmethod
     def of(cls, data: dict[str, Any]) -> Job:
         """From ``asdict``."""
-        return cls(**data | {"item": Item(**data["item"])})
+        return cls(item=Item(**data["item"]), **{name: value for name, value in data.items() if name != "item"})
 
 
 @dataclass(frozen=True, slots=True)

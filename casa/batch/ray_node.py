@@ -55,10 +55,14 @@ class RayNode:
         else:
             command += [f"--address={head}"]
         self.address = f"127.0.0.1:{port}" if head is None else head
-        options: dict[str, Any] = {"process_group": 0} if sys.platform != "win32" else {}
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=child_environment(), **options
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=child_environment(),
+                process_group=None if sys.platform == "win32" else 0,
             )
         until = time.monotonic() + START_TIMEOUT_S
         while "Ray runtime started" not in (said := log.read_text(errors="replace")):
@@ -101,7 +105,7 @@ def main() -> None:
     """``ray start`` with patience, and an end."""
     follow_parent()
     from ray._private import services
-    from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port
+    from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port  # pyright: ignore[reportAttributeAccessIssue]
     from ray.scripts import scripts
 
     start = services.start_raylet
