@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from casa.grade.data import ClipDataset
     from casa.grade.train import EpochLog, GradeTrainConfig
+    from casa.weights import ModelEntry
 
 
 def train_grade(
@@ -128,7 +129,6 @@ def publish(
     settings: GradeTrainConfig, dataset: ClipDataset, seed: int, output: Path, command: str, judged: Any
 ) -> Path:
     """The first fold's network as ``NAME.pt`` and ``NAME.onnx``, manifest and card, for ``casa models install``."""
-    from casa.cells import EXPERT_GRADES
     from casa.grade.checkpoints import load_network
     from casa.grade.export import export_onnx
     from casa.weights import ModelEntry, file_sha256, read_manifest, write_manifest
@@ -157,13 +157,52 @@ def publish(
         },
     )
     write_manifest(output, read_manifest(output) | {entry.name: entry})
-    origin = "Trained on a SIMULATED panel of experts" if dataset.simulated else f"Trained on {dataset.name}"
-    (output / entry.card).write_text(
-        f"# Model card: {settings.name}\n\n{origin}; made by `{command}`.\n\n"
-        f"{settings.network}, size {settings.size}, {settings.variant}: a distribution over the grades "
-        f"{', '.join(EXPERT_GRADES)} of a clip of 16 frames.\n\n"
-        + (score_line("Held out", fold) if fold else "Judged on no clips.")
-        + "\n",
-        encoding="utf-8",
-    )
+    (output / entry.card).write_text(card_text(settings, dataset, entry, fold), encoding="utf-8")
     return weights
+
+
+def card_text(settings: GradeTrainConfig, dataset: ClipDataset, entry: ModelEntry, fold: dict[str, Any] | None) -> str:
+    """The card of a network: what it is, was trained on, scored on held-out clips, and what nobody knows of it."""
+    from casa.cells import EXPERT_GRADES
+
+    options = ", ".join(f"`{name}` {value}" for name, value in settings.options.items())
+    simulated = dataset.simulated
+    lines = [f"# Model card: {entry.name}", ""]
+    if simulated:
+        lines += [
+            "**Trained on a SIMULATED panel of experts.** No real clip and no real expert had a part in it; nothing it",
+            "says of a real sperm has been checked by anybody.",
+            "",
+        ]
+    lines += [
+        "## Model",
+        "",
+        f"{settings.network}, size {settings.size}, {settings.variant} variant{', with ' if options else ''}{options}.",
+        f"Of a clip of 16 pictures it gives a distribution over the grades {', '.join(EXPERT_GRADES)}. "
+        f"Licence: {entry.licence}.",
+        "",
+        "| file | kind | sha256 |",
+        "|---|---|---|",
+        *(f"| `{path.name}` | {kind} | `{sha256}` |" for kind, (path, sha256) in entry.files.items()),
+        "",
+        "## Training",
+        "",
+        f"{dataset.name}; {settings.epochs} epochs, loss {settings.loss}, seed {entry.seed}.",
+        f"Made by: `{entry.command}`",
+        "",
+        "## Scores",
+        "",
+        score_line("Held out, by sample", fold) + "." if fold else "Judged on no clips.",
+        "",
+        "## Limits",
+        "",
+    ]
+    if simulated:
+        lines.append(
+            "- It has not seen a real clip. Between simulated and real pictures there may be a gap of any size."
+        )
+    lines += [
+        "- It knows the microscopes and the experts it was trained on, and is as sure of itself with others.",
+        "- Not for any decision on a patient or a sperm. An aid to develop with.",
+    ]
+    return "\n".join(lines) + "\n"
