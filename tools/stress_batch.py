@@ -154,7 +154,8 @@ class Stress:
         driver, known = self.start(output), {}
         deadline = time.monotonic() + _LIMIT_S
         while True:
-            until = time.monotonic() + self.rng.uniform(0.5, 5.0)
+            # a batch that is begun again needs some seconds before it finishes anything
+            until = time.monotonic() + self.rng.uniform(0.5, 5.0 if self.of == "worker" else 25.0)
             while time.monotonic() < until and driver.poll() is None:
                 time.sleep(0.02)
             known = self.check(output, known)
