@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json
+
 if TYPE_CHECKING:
     from casa.samples.sample import Sample
 
 app = typer.Typer(help="Show and check an audit log.", no_args_is_help=True, rich_markup_mode=None)
 Log = Annotated[Path, typer.Argument(metavar="FILE", help="An audit log.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 #: The option of commands whose results go into a log.
 AuditOption = Annotated[
     Path | None,
@@ -24,7 +25,7 @@ AuditOption = Annotated[
 def show(
     log: Log,
     last: Annotated[int | None, typer.Option(min=1, help="Only so many lines, the newest.")] = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Show what an audit log holds, once its chain is checked; exit code 1 where it was edited."""
     from dataclasses import asdict
@@ -50,7 +51,7 @@ def verify(
     known: Annotated[
         str, typer.Option(help="Sum of a line noted elsewhere (8 digits or more), which must be in the log.")
     ] = "",
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Check that no line of an audit log was changed, moved, removed or inserted; exit code 1 where one was."""
     from casa.audit import read_audit

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Backend, ConfigName, Device, Json
+
 if TYPE_CHECKING:
     from casa.batch.plan import Plan
     from casa.batch.pool import Pool
@@ -29,7 +31,7 @@ def batch(
         int | None, typer.Option(min=1, help="Recordings at a time; by default one a core.", show_default=False)
     ] = None,
     gpus: Annotated[float, typer.Option(min=0, help="Part of a GPU for each recording, of a cluster.")] = 0.0,
-    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    config: ConfigName = "replay",
     calibration: Annotated[
         str | None, typer.Option(help="Calibration profile (name or TOML file), where the manifest has none.")
     ] = None,
@@ -40,8 +42,8 @@ def batch(
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
     ] = False,
-    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    backend: Backend = None,
+    device: Device = None,
     grade: Annotated[
         bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
     ] = None,
@@ -56,7 +58,7 @@ def batch(
     force: Annotated[
         bool, typer.Option("--force", help="Analyse again what is finished with other settings, or has changed.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Analyse many recordings into one data set; the same command again goes on where it was broken off."""
     from casa.batch.inputs import find

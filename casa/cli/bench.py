@@ -7,16 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from casa.cli.options import Force, Json
+
 app = typer.Typer(
     help="Measure speed, detection, tracking and memory, beside other programs.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ConfigName = Annotated[str, typer.Option("--config", help="Configuration (name or YAML file).")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Also write the result here, as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Weights = Annotated[str | None, typer.Option(help="Detector weights: a name, or a file.")]
 Backend = Annotated[str | None, typer.Option(help="casa's backend: auto, openvino, onnx or torch.")]
 
@@ -34,7 +34,7 @@ def replay(
     backend: Backend = None,
     output: Output = None,
     force: Force = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Frame rate of casa replay, recording on, beside another program with the same weights on the same clip."""
     from casa.bench.defaults import CLIP, shared_data
@@ -76,7 +76,7 @@ def detector(
     weights: Weights = None,
     output: Output = None,
     force: Force = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Casa's detector in each backend beside ultralytics' prediction: frames a second, CPU a frame, AP50."""
     from casa.bench.defaults import CLIP, CLIP_TEST_FRAMES, CLIP_TRUTH, shared_data
@@ -126,7 +126,7 @@ def tracker(
     config: ConfigName = "replay",
     output: Output = None,
     force: Force = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Casa's tracker, online and offline, beside other programs' trackers on the same tables of detections."""
     from casa.bench.defaults import CHALLENGE, shared_data
@@ -195,7 +195,7 @@ def memory(
     config: ConfigName = "replay",
     weights: Weights = None,
     backend: Backend = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Resident memory over a long replay with recording on: flat, or growing by how much."""
     from casa.bench.memory import bench_memory
@@ -231,7 +231,7 @@ def grade(
     repeats: Annotated[int, typer.Option(help="Measurements of each program, in turn.")] = 5,
     output: Output = None,
     force: Force = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Clips a second of a grading network: OpenVINO and PyTorch on the CPU, bfloat16 on CUDA where there is one."""
     from casa.bench.grade import bench_grade

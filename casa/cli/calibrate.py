@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from casa.cli.calibrate_beads import beads
-from casa.cli.calibrate_run import BeadsOf, ConfigName, Depth, Force, Json, Output, Pictures, Pitch, Seconds, check, run
+from casa.cli.calibrate_run import BeadsOf, ConfigName, Depth, Force, Output, Pictures, Pitch, Seconds, check, run
 from casa.cli.calibrate_steps import field, focus, hand, preset, stage, timing
 from casa.cli.calibrate_wizard import serve, wizard
+from casa.cli.options import Json
 
 _HELP = "Set a microscope up: scale, stage, focus, light, timing and chamber, to one profile."
 
@@ -63,7 +64,7 @@ def scale(
     name: Annotated[str | None, typer.Option(help="Name of the profile; default: of its file.")] = None,
     chamber_depth_um: Annotated[float | None, typer.Option("--chamber-depth-um", help="Depth of the chamber.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Scale in um per pixel from the lines of a stage micrometer or grid, and how sure it is.
 

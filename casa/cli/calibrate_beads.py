@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from casa.cli.calibrate_run import Json, certified
+from casa.cli.calibrate_run import certified
+from casa.cli.options import Json
 
 
 def beads(

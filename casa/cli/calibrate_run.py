@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,7 +27,6 @@ BeadsOf = Annotated[
 Seconds = Annotated[float, typer.Option(help="Watch the timing for so long.")]
 Pictures = Annotated[Path | None, typer.Option(help="Folder for pictures of what was found; made where missing.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 def run(

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from casa.cli.calibrate_run import ConfigName, Force, Json, Output, Source, opened
+from casa.cli.calibrate_run import ConfigName, Force, Output, Source, opened
+from casa.cli.options import Json
 
 Chart = Annotated[Path | None, typer.Option(help="Picture of the result to write (.svg).")]
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from casa.cli.options import CalibrationName, ConfigName, Json
+
 if TYPE_CHECKING:
     from casa.cells import Clip
     from casa.config import Config
@@ -29,12 +31,12 @@ def clips(
         Path | None, typer.Option(help="Tracks of VIDEO (casa track, or by hand), instead of finding them.")
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames a second, instead of the video's own times.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
-    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    calibration: CalibrationName = None,
+    config: ConfigName = "replay",
     every: Annotated[float | None, typer.Option(help="Seconds between the beginnings of a track's clips.")] = None,
     sheet: Annotated[bool, typer.Option("--sheet/--no-sheet", help="Draw contact sheets into the folder.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace the clips that the folder has.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Cut clips that follow single sperm: 16 pictures of 150 x 150 px about the head, 15 a second."""
     import numpy as np

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json
+
 if TYPE_CHECKING:
     from casa.batch.compare import Change, Comparison
 
@@ -14,7 +16,7 @@ def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="Folder of `casa batch`, its data set, or a recording.")],
     second: Annotated[str, typer.Argument(metavar="B", help="The same, of other models or settings.")],
     every: Annotated[bool, typer.Option("--all", help="Show figures that did not change too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare two runs: which figures moved, by how much, and what of the settings differed."""
     from casa.batch.compare import compare as compare_runs

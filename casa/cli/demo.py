@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json
+
 
 def demo(
     output: Annotated[
@@ -16,7 +18,7 @@ def demo(
     seconds: Annotated[float, typer.Option(help="Length of the simulated recording, in s.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Simulate a field of sperm, analyse it, and write a recording and a report."""
     from casa.cli.output import print_json

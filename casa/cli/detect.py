@@ -7,21 +7,23 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Backend, ConfigName, Device, Force, Json
+
 
 def detect(
     video: Annotated[str, typer.Argument(help="Video, folder of images, or simulator:PRESET.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Detections table to write: CSV or .csv.gz.")],
     fps: Annotated[float | None, typer.Option(help="Frames a second, instead of the video's own times.")] = None,
-    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    config: ConfigName = "replay",
     weights: Annotated[str | None, typer.Option(help="A detector's name (casa models list), or a file.")] = None,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
     ] = False,
-    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    backend: Backend = None,
+    device: Device = None,
     confidence: Annotated[float | None, typer.Option(help="Leave out detections below this confidence.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Detect sperm in every frame of a video."""
     from casa.cli.found import chosen_weights

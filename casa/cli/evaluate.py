@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json
+
 if TYPE_CHECKING:
     from casa.config import Config
 
@@ -18,7 +20,6 @@ app = typer.Typer(
 Frames = Annotated[
     str | None, typer.Option("--frames", help="Frames to judge, first:stop as in Python (140:200 is 140 to 199).")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ConfigName = Annotated[str, typer.Option("--config", help="Configuration (name or YAML file) for a video.")]
 Weights = Annotated[str | None, typer.Option(help="Detector weights for a video: a name, or a file.")]
 Backend = Annotated[str | None, typer.Option(help="Backend for a video: auto, openvino, onnx or torch.")]
@@ -49,7 +50,7 @@ def detector(
     min_confidence: Annotated[
         float, typer.Option(help="The detector's own threshold on a video; AP needs the unsure ones too.")
     ] = 0.001,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Average precision, precision and recall of detections, per class."""
     from casa.cli.found import detections_of
@@ -113,7 +114,7 @@ def tracker(
     config: ConfigName = "replay",
     weights: Weights = None,
     backend: Backend = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """HOTA, MOTA, IDF1 and identity switches of tracks (TrackEval), or of casa's tracker on a whole challenge."""
     from casa.cli.found import tracks_of
@@ -165,7 +166,7 @@ def field(
     config: ConfigName = "replay",
     weights: Weights = None,
     backend: Backend = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """The whole chain on a simulated field, from pixels to grades, against the exact truth."""
     from casa.bench.field import bench_field

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json, Threads
+
 
 def evaluate_grade(
     weights: Annotated[str, typer.Argument(help="Weights: a name (grade), or a file that casa train grade wrote.")],
     folder: Annotated[Path, typer.Argument(help="Folder of clips and votes (docs/grade-data.md).")],
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
 ) -> None:
     """MSE, Jensen-Shannon divergence and balanced accuracies of grade distributions, with 95 % intervals."""
     import numpy as np

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json
+
 
 def evaluate_kinematics(
     found: Annotated[Path, typer.Argument(help="Kinematics table (CSV) to judge.")],
     truth: Annotated[Path, typer.Option(help="True kinematics (CSV) of the same tracks.")],
     min_duration: Annotated[float, typer.Option(help="Leave out tracks seen for less, s.")] = 0.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Errors of VCL, VSL, VAP, ALH, BCF and agreement of grades, track by track."""
     from casa.cli.evaluate import print_scores

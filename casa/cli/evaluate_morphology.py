@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from casa.cli.options import Json, Threads
+
 
 def evaluate_morphology(
     data: Annotated[
@@ -37,8 +39,8 @@ def evaluate_morphology(
     config: Annotated[str, typer.Option("--config", help="Recipe for --leave-one-out.")] = "rendered",
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each phase for --leave-one-out.")] = None,
     seed: Annotated[int, typer.Option(help="Seed for --leave-one-out.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    threads: Threads = 0,
+    as_json: Json = False,
 ) -> None:
     """Accuracy, balanced accuracy, recall, precision, F1, confusion and calibration, with Wilson's intervals."""
     from casa.cli.output import print_json

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json
+
 
 def export(
     recording: Annotated[Path | None, typer.Argument(metavar="RUN.h5", help="The recording.")] = None,
@@ -28,7 +30,7 @@ def export(
         bool, typer.Option("--dictionary", help="Print what each column of each table is, and write nothing.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a recording as CSV, Parquet, MOTChallenge text, TrackMate XML, napari tracks or FHIR R4."""
     from casa.cli.output import print_json

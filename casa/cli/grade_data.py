@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from casa.cli.options import Json
+
 Folder = Annotated[Path, typer.Argument(help="Folder of clips, as docs/grade-data.md describes it.")]
 
 
@@ -43,7 +45,7 @@ def annotate(
 
 def agreement(
     folder: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """How well experts agree on a folder's clips: Fleiss' kappa, each expert against the others, votes per clip."""
     from casa.cells import EXPERT_GRADES

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from casa.cli.options import Json
+
 if TYPE_CHECKING:
     from casa.cells import Clip
 
@@ -26,7 +28,7 @@ def predict(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of the network; 0: all cores.")] = 0,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Clips graded at once.")] = 16,
     force: Annotated[bool, typer.Option("--force", help="Replace a table that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Grade clips: the distribution over the grades A to E that a panel of experts would give to each."""
     from casa.cells import EXPERT_GRADES, GradeTable

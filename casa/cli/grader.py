@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from casa.cli.options import Keys
 
 
 def grader(
@@ -27,7 +28,7 @@ def grader(
     cpu_share: Annotated[
         float, typer.Option(help="So much of this machine's CPU at most, above 0 and up to 1; it rests in between.")
     ] = 1.0,
-    keys: Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")] = None,
+    keys: Keys = None,
     name: Annotated[str, typer.Option(help="What the engine is to call this grader.", hidden=True)] = "",
 ) -> None:
     """Grade the clips of a session (`casa live --grade`, `--morphology`) until it ends; several share the work."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import CalibrationName, Force, Json
+
 if TYPE_CHECKING:
     from casa.types import Calibration, KinematicsTable, Summary
 
@@ -18,7 +20,7 @@ def kinematics(
         float | None, typer.Option(help="Frames a second; not needed where the table has times (t_s).")
     ] = None,
     um_per_px: Annotated[float | None, typer.Option(help="Scale of square pixels, um per pixel.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
+    calibration: CalibrationName = None,
     frame_size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT of the pictures in px, for the concentration.")
     ] = None,
@@ -30,8 +32,8 @@ def kinematics(
     config: Annotated[
         str | None, typer.Option(help="Configuration (name or YAML file) for windows and limits.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Measure tracks: VCL, VSL, VAP, LIN, STR, WOB, ALH, BCF, MAD and WHO grades."""
     from casa.cli.output import print_json, refuse_existing

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_live
+from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Json
 
 if TYPE_CHECKING:
     from casa.engine.live import LiveResult
@@ -28,16 +29,16 @@ def live(
     segment: Annotated[
         str | None, typer.Option(help="Begin a new recording (RUN.0002.h5, …) this often: 10min, 90s, 1h.")
     ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
-    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "live",
+    calibration: CalibrationName = None,
+    config: ConfigName = "live",
     weights: Annotated[
         str | None, typer.Option(help="Detector weights: a name in `casa models list`, or a file.")
     ] = None,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
     ] = False,
-    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    backend: Backend = None,
+    device: Device = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
     grade: Annotated[
         bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
@@ -62,7 +63,7 @@ def live(
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write an HTML report beside it.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")] = False,
     audit_log: AuditOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Analyse a camera as it runs; Ctrl-C ends the session in order."""
     from casa.bus.address import Endpoint

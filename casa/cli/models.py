@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from casa.cli.audit import AuditOption, audit_result
+from casa.cli.options import Json
 
 app = typer.Typer(help="The networks that casa brings.", no_args_is_help=True, rich_markup_mode=None)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-
 
 @app.command("list")
-def list_models(as_json: AsJson = False) -> None:
+def list_models(as_json: Json = False) -> None:
     """List the networks: task, licence, what they were trained on, scores, files."""
     from casa.cli.output import print_json
     from casa.resources import resource_dir
@@ -52,7 +51,7 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @app.command("verify")
-def verify_models(as_json: AsJson = False) -> None:
+def verify_models(as_json: Json = False) -> None:
     """Check every network's files against the sums in the manifest; exit code 1 if one is not as published."""
     from casa.cli.output import print_json
     from casa.errors import CasaError
@@ -115,7 +114,7 @@ def quantise_model(
     sim: Annotated[int, typer.Option(min=0, help="Number of simulated pictures to calibrate on.")] = 60,
     seed: Annotated[int, typer.Option(help="Seed of the simulated pictures.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace 8-bit weights that are there.")] = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Make 8-bit weights of a trained network (needs the extra "quantise"), and judge them beside the float32 ones."""
     from casa.cli.output import print_json

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_result
+from casa.cli.options import CalibrationName, ConfigName, Json
 
 if TYPE_CHECKING:
     from casa.qc.evaluate import Chart
@@ -27,7 +28,6 @@ Figures = Annotated[
     list[str] | None, typer.Option("--figure", help="Figure to chart, as vcl_um_s; may be given again.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace outputs that exist.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 @app.command()
@@ -39,7 +39,7 @@ def add(
     baseline: Baseline = 20,
     figure: Figures = None,
     audit_log: AuditOption = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Add recordings of the control (of a slide, a straw, beads: recorded anew each day) to its series, and judge it.
 
@@ -57,8 +57,8 @@ def run(
     series: Series,
     video: Annotated[str, typer.Argument(help="The control video: the same one every time.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Recording to keep; none by default.")] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
-    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    calibration: CalibrationName = None,
+    config: ConfigName = "replay",
     weights: Annotated[str | None, typer.Option(help="Detector weights: a name or a file.")] = None,
     control: Control = None,
     page: Page = None,
@@ -66,7 +66,7 @@ def run(
     figure: Figures = None,
     force: Force = False,
     audit_log: AuditOption = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Replay a control video, add what comes out to its series, and judge it.
 
@@ -91,7 +91,7 @@ def run(
 
 @app.command()
 def check(
-    series: Series, page: Page = None, baseline: Baseline = 20, figure: Figures = None, as_json: AsJson = False
+    series: Series, page: Page = None, baseline: Baseline = 20, figure: Figures = None, as_json: Json = False
 ) -> None:
     """Judge a series, or the log of `casa calibrate beads --log`; exit code 1 where the newest run is out."""
     _judge(series, figure, baseline, page, None, as_json)
@@ -117,7 +117,7 @@ def agreement(
     x: Annotated[str, typer.Option("--x", help="Column of the reference method.")] = "technician",
     y: Annotated[str, typer.Option("--y", help="Column of the other method.")] = "casa",
     page: Page = None,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Compare two methods on the same samples: Bland-Altman limits of agreement and Passing-Bablok regression."""
     from casa.cli.output import print_json

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json, Keys
+
 
 def record(
     output: Annotated[Path, typer.Option("-o", "--output", help="Recording to write.")],
@@ -21,10 +23,10 @@ def record(
     ] = None,
     detections: Annotated[bool, typer.Option("--detections/--no-detections", help="Keep the detections.")] = True,
     sync_interval_s: Annotated[float, typer.Option(help="How often it is made safe against a power cut, s.")] = 0.5,
-    keys: Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")] = None,
+    keys: Keys = None,
     name: Annotated[str, typer.Option(help="What the engine is to call this recorder.", hidden=True)] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a recording that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Record a running session until it ends, or until Ctrl-C. A recorder that died is gone on with."""
     from casa.bus.address import Endpoint

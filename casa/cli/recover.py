@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
+from casa.cli.options import Json
+
 
 def recover(
     recording: Annotated[Path, typer.Argument(help="The recording, RUN.h5, or its RUN.h5.partial or RUN.h5.journal.")],
     force: Annotated[bool, typer.Option("--force", help="Replace another recording of that name.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a recording of what a crash or a full disk left, and say what was lost."""
     from dataclasses import asdict

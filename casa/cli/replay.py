@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_recording
+from casa.cli.options import Backend, CalibrationName, ConfigName, Device
 from casa.cli.sample_report import AsPdf, pdf_beside
 
 if TYPE_CHECKING:
@@ -23,16 +24,16 @@ def replay(
     fps: Annotated[
         float | None, typer.Option(help="Frames a second, instead of the file's own timestamps.", show_default=False)
     ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")] = None,
-    config: Annotated[str, typer.Option(help="Configuration (name or YAML file).")] = "replay",
+    calibration: CalibrationName = None,
+    config: ConfigName = "replay",
     weights: Annotated[
         str | None, typer.Option(help="Detector weights: a name in `casa models list`, or a file.")
     ] = None,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="The most accurate detector instead of the fast one.")
     ] = False,
-    backend: Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    backend: Backend = None,
+    device: Device = None,
     jitter_px: Annotated[
         str | None, typer.Option(help="Localisation jitter to correct for: auto, a number in px, or 0 for none.")
     ] = None,

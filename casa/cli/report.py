@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json
 from casa.cli.sample_report import AsPdf, pdf_beside
 
 
@@ -27,7 +28,7 @@ def report(
     ] = None,
     pdf: AsPdf = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the report of a recording as one HTML file."""
     from casa.cli.output import print_json

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_sample
+from casa.cli.options import Json
 from casa.cli.sample_report import open_field, report
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Pool recorded fields into a sample's result.", no_args_is_help=True, rich_markup_mode=None)
 Folder = Annotated[Path, typer.Argument(metavar="SAMPLE", help="Folder of the sample.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 
 
 @app.command()
@@ -73,7 +73,7 @@ def remove(
 
 
 @app.command()
-def finish(folder: Folder, audit_log: AuditOption = None, as_json: AsJson = False) -> None:
+def finish(folder: Folder, audit_log: AuditOption = None, as_json: Json = False) -> None:
     """Pool a sample's fields, compare its replicates, and say whether more has to be counted."""
     from casa.cli.output import print_json
     from casa.samples.pool import sample_figures

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Json
+
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="SAMPLE", help="Folder of the sample.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")],
     format: Annotated[str, typer.Option("--format", help="What to write: fhir (R4, JSON).")] = "fhir",
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a sample's pooled figures, and those of its replicates, as a FHIR R4 bundle."""
     from casa.cli.output import print_json, refuse_existing

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from casa.cli.audit import AuditOption, audit_report
+from casa.cli.options import Json
 
 if TYPE_CHECKING:
     from casa.record import Recording
@@ -49,7 +50,7 @@ def report(
     pdf: AsPdf = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing report.")] = False,
     audit_log: AuditOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write the report of a sample as one HTML file."""
     from casa.cli.output import print_json

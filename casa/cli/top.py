@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from casa.cli.options import Keys
 
 if TYPE_CHECKING:
     from casa.bus.messages import Metrics
@@ -16,7 +17,7 @@ def top(
     endpoint: Annotated[
         str | None, typer.Argument(help="The session: a name, ipc://FOLDER or tcp://HOST:PORT.")
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")] = None,
+    keys: Keys = None,
     once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object; with --once.")] = False,
 ) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from casa.cli.options import Force, Json
+
 
 def track(
     detections: Annotated[Path, typer.Argument(help="Detections table: CSV, .csv.gz, or MOTChallenge .txt.")],
@@ -23,8 +25,8 @@ def track(
         str | None, typer.Option(help="WIDTHxHEIGHT of the pictures in px, so that tracks end where they leave.")
     ] = None,
     config: Annotated[str | None, typer.Option(help="Configuration (name or YAML file) of the tracker.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Track detections frame by frame, as the online tracker does, short misses bridged; or with hindsight."""
     import numpy as np

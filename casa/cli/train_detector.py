@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json, Threads
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,9 +43,9 @@ def train_detector(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+    threads: Threads = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace weights that are there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train the sperm detector on simulated scenes and a labelled real clip; score, export and describe it."""
     import torch

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json, Threads
+
 if TYPE_CHECKING:
     from casa.grade.data import ClipDataset
     from casa.grade.train import EpochLog, GradeTrainConfig
@@ -30,9 +32,9 @@ def train_grade(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Only this fold (from 0); repeat for several.")] = None,
     start: Annotated[Path | None, typer.Option(help="Weights to go on from: casa's, or published ones.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+    threads: Threads = 0,
     force: Annotated[bool, typer.Option("--force", help="Begin anew where a training is there already.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a network on clips and their experts' votes. Killed, it goes on where it was when called again."""
     import torch

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.options import Json, Threads
+
 if TYPE_CHECKING:
     from casa.morphology.recipe import RecipeConfig
     from casa.morphology.sets import LabelledSet
@@ -39,9 +41,9 @@ def train_morphology(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each phase, in place of the recipe's.")] = None,
     members: Annotated[int | None, typer.Option(min=1, help="Networks whose mean counts.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 0,
+    threads: Threads = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace weights that are there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a classifier of head forms, or judge a recipe by cross-validation; goes on where it was broken off."""
     import torch

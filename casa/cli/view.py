@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from casa.cli.options import Keys
+
 if TYPE_CHECKING:
     from casa.viewer.feed import Feed
     from casa.viewer.recording_feed import VideoChoice
@@ -26,7 +28,7 @@ def view(
     snapshots: Annotated[
         Path | None, typer.Option(help="Folder for snapshots; by default beside the recording.")
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")] = None,
+    keys: Keys = None,
 ) -> None:
     """Look at a recording or a running session; press ? for the keys."""
     show_viewer(what, video=video, user=user, snapshots=snapshots, keys=keys)

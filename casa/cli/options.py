@@ -1,0 +1,17 @@
+"""Options that many commands have, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Backend = Annotated[str | None, typer.Option(help="auto, openvino, onnx, torch or tensorrt.")]
+CalibrationName = Annotated[str | None, typer.Option(help="Calibration profile (name or TOML file).")]
+ConfigName = Annotated[str, typer.Option(help="Configuration (name or YAML file).")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Keys = Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")]
