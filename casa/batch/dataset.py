@@ -16,7 +16,7 @@ from casa.batch.inputs import Item
 from casa.batch.settings import fingerprint, settings_of_session
 from casa.errors import InputError
 from casa.record import Recording
-from casa.record.export import _kinematics_columns, _track_columns
+from casa.record.export import kinematics_columns, track_columns
 from casa.tables import grade_columns
 
 #: Tables of the data set, one folder each; the last two where clips were graded and heads examined.
@@ -129,8 +129,8 @@ def write_tables(path: Path, item: Item, folder: Path) -> Iterator[tuple[str, Pa
 def _tables_of(recording: Recording) -> dict[str, Callable[[], dict[str, np.ndarray]]]:
     """The columns of each table, read when they are asked for: one table is in memory at a time."""
     tables: dict[str, Callable[[], dict[str, np.ndarray]]] = {
-        "tracks": lambda: _track_columns(recording.tracks()),
-        "kinematics": lambda: _kinematics_columns(recording.kinematics()),
+        "tracks": lambda: track_columns(recording.tracks()),
+        "kinematics": lambda: kinematics_columns(recording.kinematics()),
     }
     if recording.session.get("grade_model") is not None:
         tables["grades"] = lambda: grade_columns(recording.grades())

@@ -53,9 +53,9 @@ def parquet_jobs(recording: Recording) -> Jobs:
         return f"{name}.parquet", lambda path: _write_parquet(path, columns(), session)
 
     jobs = [
-        job("detections", lambda: _detection_columns(recording.detections())),
-        job("tracks", lambda: _track_columns(recording.tracks())),
-        job("kinematics", lambda: _kinematics_columns(recording.kinematics())),
+        job("detections", lambda: detection_columns(recording.detections())),
+        job("tracks", lambda: track_columns(recording.tracks())),
+        job("kinematics", lambda: kinematics_columns(recording.kinematics())),
     ]
     if len(recording.grades()):
         jobs.append(job("grades", lambda: grade_columns(recording.grades())))
@@ -130,12 +130,14 @@ def one_picture_a_frame(table: TrackTable) -> TrackTable:
     return replace(table, frame=2 * table.frame + table.field)
 
 
-def _detection_columns(d: DetectionTable) -> dict[str, Any]:
+def detection_columns(d: DetectionTable) -> dict[str, Any]:
+    """The columns of an exported table of detections, by name."""
     names = ("frame", "cx_px", "cy_px", "w_px", "h_px", "confidence", "class_id")
     return {name: getattr(d, name) for name in names} | {"t_s": d.t_ns / 1e9, "field": d.field}
 
 
-def _track_columns(t: TrackTable) -> dict[str, Any]:
+def track_columns(t: TrackTable) -> dict[str, Any]:
+    """The columns of an exported table of tracks, by name."""
     names = ("frame", "track_id", "cx_px", "cy_px", "w_px", "h_px", "confidence")
     return {name: getattr(t, name) for name in names} | {
         "predicted": t.predicted.astype(np.int64),
@@ -146,7 +148,8 @@ def _track_columns(t: TrackTable) -> dict[str, Any]:
     }
 
 
-def _kinematics_columns(k: KinematicsTable) -> dict[str, Any]:
+def kinematics_columns(k: KinematicsTable) -> dict[str, Any]:
+    """The columns of an exported table of kinematics, by name."""
     names = ("track_id", "n_frames", "duration_s", "vcl_um_s", "vsl_um_s", "vap_um_s", "lin", "str", "wob",
              "alh_mean_um", "alh_max_um", "bcf_hz", "mad_deg", "motility_grade", "vcl_px_s", "vsl_px_s", "vap_px_s",
              "alh_mean_px", "alh_max_px")  # fmt: skip
