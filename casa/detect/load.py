@@ -49,7 +49,7 @@ def load_detector(config: DetectConfig, one_at_a_time: bool = False) -> Detector
 
 
 def chosen_weights(config: DetectConfig) -> tuple[Kind, Literal["cpu", "cuda"], Weights]:
-    """Backend, device and weights that ``load_detector`` would load here, checked but not loaded. Raises as that does."""
+    """Backend, device and weights that ``load_detector`` would load here, checked but not loaded; raises as it does."""
     kind, device = _choose_backend(config)
     kinds = {"torch": ("state",), "tensorrt": ("onnx",)}.get(kind) or _kinds_on_cpu(config.int8, kind)
     return kind, device, resolve_weights(config.weights, kinds)
