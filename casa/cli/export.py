@@ -46,7 +46,7 @@ def export(
         return
     if recording is None or output is None:
         missing = "RUN.h5, the recording" if recording is None else "-o FOLDER, where to write"
-        raise InputError(f"export: {missing} is missing; `casa export RUN.h5 --format csv -o FOLDER`")
+        raise InputError(f"export: {missing} is missing. See casa export --help")
     from casa.engine.corrected import open_with, tracks_of
     from casa.interchange.export import export as export_recording
 
