@@ -345,6 +345,7 @@ class ImmBank:
         (n,) log-likelihood of each track's measurement under all its models; 0 where missed.
         """
         likelihood = np.empty(len(self))
+        match = np.ascontiguousarray(match)  # a column of records is contiguous for one track alone: two types
         _update(self.x, self.p, self.mu, self._models, match, z_px, variance_px2, likelihood)
         if self._learns:
             _learn_turn(self.x, self.mu, self._turn, self._dt_s)
@@ -358,7 +359,7 @@ class ImmBank:
         Where a head was just measured, a beating model takes of the distance between its path and the measurement what
         its beat explains: E[head | z, path] = path + beat² / (beat² + R) (z - path). Other parameters as in `update`.
         """
-        return _heads(self.x, self.mu, self._models, rows, match, z_px, variance_px2)
+        return _heads(self.x, self.mu, self._models, rows, np.ascontiguousarray(match), z_px, variance_px2)
 
     def keep(self, keep: BoolArray) -> None:
         """Drop the tracks where ``keep`` (n,) is False; the others stay in order."""
