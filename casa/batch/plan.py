@@ -96,6 +96,8 @@ def make_plan(
     InputError : what is finished was analysed with other settings, or has changed, and ``force`` is not given.
     """
     marks = read_marks(store)
+    if not store.sizes(SETTINGS) and any(store.sizes(f) for f in (RECORDINGS, *(f"{DATASET}/{t}" for t in TABLES))):
+        raise InputError(f"{store.root}: has a folder {RECORDINGS} or {DATASET} that no batch made; give another -o")
     _clear_unfinished(store, marks)
     by_uri = {mark["uri"]: mark for mark in marks.values()}
     items = _keep_names(items, by_uri, marks)
