@@ -77,6 +77,7 @@ def run(
     from casa.cli.output import refuse_existing
     from casa.cli.replay import run_replay
     from casa.config import load_config
+    from casa.errors import CasaError
     from casa.qc.series import add_run
 
     settings = load_config(config, {"detect.weights": weights})
@@ -84,7 +85,9 @@ def run(
         refuse_existing(output, force)
     with tempfile.TemporaryDirectory(prefix="casa-qc-") as folder:
         path = output or Path(folder) / "control.h5"
-        run_replay(video, path, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
+        result = run_replay(video, path, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
+        if result.status != "complete":
+            raise CasaError(f"{video}: was broken off; nothing was added to {series}")
         add_run(series, path, control or Path(video).name, video)
     _judge(series, figure, baseline, page, audit_log, as_json)
 

@@ -203,5 +203,5 @@ def _cusum(first: FloatArray, second: FloatArray, slope: float, intercept: float
     if n_above == 0 or n_below == 0:
         return 0.0, 1.36
     score = np.where(above, math.sqrt(n_below / n_above), np.where(below, -math.sqrt(n_above / n_below), 0.0))
-    along = (second + first / slope - intercept) / math.sqrt(1 + 1 / slope**2)
+    along = (first + slope * (second - intercept)) / math.sqrt(1 + slope**2)
     return float(np.abs(np.cumsum(score[np.argsort(along, kind="stable")])).max()), 1.36 * math.sqrt(n_below + 1)

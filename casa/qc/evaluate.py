@@ -85,7 +85,14 @@ def evaluate(runs: Sequence[Run], figures: Sequence[str] = (), n_baseline: int =
     for name in figures:
         if name not in known:
             raise InputError(f"--figure {name}: is in no run of this series; there are {', '.join(known)}")
-    wanted = list(figures) or [name for name in CHARTED if name in known] or list(CHARTED_WITHOUT_SCALE)
+    usual = [name for name in CHARTED if name in known] or list(CHARTED_WITHOUT_SCALE)
+    gone = [name for name in figures or usual if name in known and runs[-1].figures.get(name) is None]
+    if gone:
+        raise InputError(
+            f"{', '.join(gone)}: known of earlier runs and not of the newest; add it again with what is missing "
+            "(--calibration?), or begin anew with casa qc break and chart others with --figure"
+        )
+    wanted = list(figures) or usual
     return [_chart(runs, name, n_baseline) for name in wanted]
 
 

@@ -66,6 +66,8 @@ def read_pairs(path: Path, first: str = "technician", second: str = "casa") -> l
     groups: dict[str, list[tuple[str, float, float]]] = {}
     for number, row in rows:
         where = f"{path}: line {number}"
+        if None in row:
+            raise InputError(f"{where}: has more cells than the header; with decimal commas part columns by semicolons")
         figure = (row.get("figure") or "").strip() or path.stem
         group = groups.setdefault(figure, [])
         sample = (row.get("sample") or "").strip()
