@@ -49,7 +49,10 @@ class SetupOptions:
 
 @dataclass(slots=True)
 class SetupResult:
-    """What the steps found; None where a step was left out. ``remarks`` : what the user should know, a line each."""
+    """What the steps found; None where a step was left out.
+
+    remarks : what the user should know, a line each. doubts : why the scale may be wrong: the profile is not verified.
+    """
 
     timing: TimingResult | None = None
     focus: FocusResult | None = None
@@ -67,6 +70,7 @@ class SetupResult:
     chamber_factor: float = 1.0
     measured_on: str = ""
     remarks: list[str] = column(default_factory=list)
+    doubts: list[str] = column(default_factory=list)
 
 
 def run_setup(
@@ -162,14 +166,17 @@ def _tilt(instrument: Instrument, focus: FocusResult, result: SetupResult, on_pr
     assert instrument.focus is not None
     reach_um = _MAP_REACH * focus.curve.half_width_um
     heights = np.linspace(-reach_um, reach_um, _MAP_HEIGHTS)
-    pictures = []
+    pictures: list[Picture] = []
+    result.tilt = None
+    instrument.focus.move_to(focus.focus_um - 2 * reach_um)  # always from below, as autofocus: drives have slack
     for number, z_um in enumerate(heights):
         on_progress("scale", "focus over the field", number, _MAP_HEIGHTS)
         instrument.focus.move_to(focus.focus_um + float(z_um))
         pictures.append(snap(instrument))
+    instrument.focus.move_to(focus.focus_um - 2 * reach_um)
     instrument.focus.move_to(focus.focus_um)
     try:
-        result.tilt = tilt = measure_tilt(heights, pictures)
+        result.tilt = tilt = measure_tilt(heights, pictures, focus.curve.measure)
     except InputError as error:
         result.remarks.append(f"focus over the field: {error}")
         return
@@ -213,6 +220,7 @@ def _scale(instrument: Instrument, options: SetupOptions, result: SetupResult, o
     if result.stage is not None:
         differ = 100 * (np.sqrt(result.stage.um_per_px_x * result.stage.um_per_px_y / (x.mean() * y.mean())) - 1)
         if abs(differ) > _STAGE_SCALE_PERCENT:
+            result.doubts.append(f"stage and micrometer disagree by {differ:+.1f} %")
             result.remarks.append(
                 f"stage and micrometer disagree by {differ:+.1f} %: see that --pitch-um is the micrometer's, and "
                 "that the stage's configuration has its true step"
@@ -253,15 +261,18 @@ def _chamber(instrument: Instrument, options: SetupOptions, result: SetupResult,
     instrument.load_slide("beads")
     _focus(instrument, options, "chamber", on_progress)
     pictures = fields_of(instrument, options.bead_fields, result.um_per_px, on_progress)
-    result.beads = count_beads(
+    result.beads = beads = count_beads(
         pictures, result.um_per_px, options, uncertainty_percent=2 * (result.uncertainty_percent or 0.0)
     )
-    if not result.beads.agrees:
-        result.chamber_factor = result.beads.factor
-        result.remarks.append(
-            f"beads: {result.beads.concentration:.1f} M/mL counted where {result.beads.certified:g} are certified; the"
-            f" chamber factor becomes {result.beads.factor:.3f}"
-        )
+    if beads.agrees:
+        return
+    counted = f"beads: {beads.concentration:.1f} M/mL counted where {beads.certified:g} are certified"
+    if result.doubts:  # a factor would hide what is wrong with the scale
+        result.doubts.append(counted)
+        result.remarks.append(f"{counted}; the chamber factor stays 1 while the scale is in doubt")
+        return
+    result.chamber_factor = beads.factor
+    result.remarks.append(f"{counted}; the chamber factor becomes {beads.factor:.3f}")
 
 
 def fields_of(instrument: Instrument, n: int, um_per_px: tuple[float, float], on_progress: OnProgress) -> list[Picture]:
@@ -293,8 +304,12 @@ def count_beads(
     """Count beads in pictures of different fields, and compare with the certificate in ``options``."""
     assert options.beads is not None
     assert options.chamber_depth_um is not None
+    if len({picture.shape for picture in pictures}) != 1:
+        raise InputError("the pictures of beads differ in size; take all with the same camera settings")
     diameter_px = options.bead_um / float(np.sqrt(um_per_px[0] * um_per_px[1]))
     found = [detect_beads(picture, diameter_px) for picture in pictures]
+    if not any(len(one.xy_px) for one in found):
+        raise InputError("no bead was found: focus on the beads, and see that --bead-um is their diameter")
     h, w = pictures[0].shape
     border = 2 * found[0].border_px
     volume_ml = (w - border) * (h - border) * um_per_px[0] * um_per_px[1] * options.chamber_depth_um * 1e-12
