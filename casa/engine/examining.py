@@ -53,7 +53,8 @@ def morphology_record(
         network = MorphologyClassifier(weights)
         knows |= {"classes": list(network.class_names), "abstain_below": network.info.abstain_below}
     scale = (calibration.um_per_px_x * calibration.um_per_px_y) ** 0.5 if calibration is not None else None
-    reasons = outside(knows, scale, look, source.timestamps == "simulated")
+    simulated = source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator"
+    reasons = outside(knows, scale, look, simulated)
     return {
         "name": entry.name, "file": found.path.name, "sha256": found.sha256, "licence": entry.licence,
         "trained_on": entry.trained_on, "card": entry.card, "scores": dict(entry.scores),
@@ -73,9 +74,9 @@ class Sharpest:
         if not exam.row.n_crops[0]:
             return False
         track_id, edge = int(exam.row.track_id[0]), float(exam.row.edge_share[0])
-        sharper = edge < self._edges.pop(track_id, float("inf"))
-        if sharper or self._keep == "all":
-            self._edges[track_id] = edge
+        best = self._edges.pop(track_id, float("inf"))
+        sharper = edge < best
+        self._edges[track_id] = min(edge, best)
         while len(self._edges) > _TRACKS_KEPT:
             self._edges.popitem(last=False)
         return self._keep == "all" or (self._keep == "last" and sharper)
