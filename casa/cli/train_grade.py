@@ -23,12 +23,16 @@ def train_grade(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Training configuration (YAML); by default configs/grade/smoke.yaml."),
+        typer.Option(
+            "--config", help="Training configuration (YAML); by default configs/grade/own.yaml or smoke.yaml."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for weights and scores; by default runs/NAME.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first weights, the order and the changes of clips.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first weights, the order and the changes of clips.")
+    ] = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the clips.")] = None,
     fold: Annotated[list[int] | None, typer.Option(help="Only this fold (from 0); repeat for several.")] = None,
     start: Annotated[Path | None, typer.Option(help="Weights to go on from: casa's, or published ones.")] = None,
@@ -40,17 +44,22 @@ def train_grade(
     import torch
 
     from casa.cli.output import json_text, print_json
+    from casa.errors import InputError
     from casa.grade.experiment import judge_folds, run_folds
     from casa.grade.train import load_grade_config
     from casa.progress import progress
     from casa.resources import resource_dir
 
-    path = config or resource_dir("configs") / "grade" / "smoke.yaml"
+    path = config or resource_dir("configs") / "grade" / ("own.yaml" if folder else "smoke.yaml")
     overrides = {"epochs": epochs, "only_folds": tuple(fold) if fold else None, "start": start}
     settings = load_grade_config(path, overrides)
     output = output or Path("runs") / settings.name
     if force and (output / "training.json").exists():
-        shutil.rmtree(output)
+        if folder is not None and output.resolve() == folder.resolve():
+            raise InputError(f"-o {output}: is the folder of the clips; give another one")
+        for pattern in ("training.*", "fold*.pt", "fold*.csv", "scores.json"):
+            for path_of_old in output.glob(pattern):
+                path_of_old.unlink()
     if threads:
         torch.set_num_threads(threads)
     dataset = graded_clips(folder, settings, output.parent)
