@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from casa.cli.audit import AuditOption, audit_result
 from casa.cli.options import Backend, ConfigName, Device, Json
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def batch(
     force: Annotated[
         bool, typer.Option("--force", help="Analyse again what is finished with other settings, or has changed.")
     ] = False,
+    audit_log: AuditOption = None,
     as_json: Json = False,
 ) -> None:
     """Analyse many recordings into one data set; the same command again goes on where it was broken off."""
@@ -104,6 +106,11 @@ def batch(
             finally:
                 pool.close()
         _list_failed(store, result)
+    for mark in result.done:
+        audit_result(
+            audit_log, "result", mark["recording"],
+            path=mark["uri"], sha256=mark["sha256"], settings=mark["settings"], output=store.root,
+        )  # fmt: skip
     if as_json:
         print_json(result_json(store, result))
     else:
