@@ -96,11 +96,14 @@ def recording_bundle(recording: Recording) -> dict[str, Any]:
         },
     )
     said = [f"Recording: {recording.status}.", *_notes(recording), _method(recording)]
-    simulated = source.timestamps == "simulated"
-    bundle = _bundle(origin, observed, [SIMULATED, *said] if simulated else said)
-    if simulated:
-        bundle["meta"] = {"tag": [{"system": f"{_HL7}/v3-ActReason", "code": "HTEST", "display": "test health data"}]}
-    return bundle
+    simulated = source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator"
+    return _told_simulated(_bundle(origin, observed, [SIMULATED, *said] if simulated else said), simulated)
+
+
+def _told_simulated(bundle: dict[str, Any], simulated: bool) -> dict[str, Any]:
+    """The bundle, tagged as test data where it is of simulated fields."""
+    tag = {"system": f"{_HL7}/v3-ActReason", "code": "HTEST", "display": "test health data"}
+    return bundle | {"meta": {"tag": [tag]}} if simulated else bundle
 
 
 def sample_bundle(sample: Sample, figures: SampleFigures) -> dict[str, Any]:
@@ -143,7 +146,8 @@ def sample_bundle(sample: Sample, figures: SampleFigures) -> dict[str, Any]:
     )
     said = [f"{pooled.n_fields} recorded fields in {len(groups)} replicate(s)."]
     said += [f"Count more: {reason}." for reason in figures.reasons] + [f"Note: {note}." for note in figures.notes]
-    return _bundle(origin, observed, said)
+    simulated = any(f.simulated for f in figures.fields)
+    return _told_simulated(_bundle(origin, observed, [SIMULATED, *said] if simulated else said), simulated)
 
 
 def write_bundle(path: Path, bundle: dict[str, Any]) -> None:

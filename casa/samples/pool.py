@@ -33,7 +33,8 @@ class FieldFigures:
 
     ``video`` tells what was recorded (check sum of the file, or the simulation), None where nothing does;
     ``analysed_with`` the casa and the check sum of the detector. ``seconds_by_grade`` (4,) and ``weights`` (n,), s, are
-    of its graded tracks; ``volume_ml`` is of the field.
+    of its graded tracks; ``volume_ml`` is of the field. ``simulated``: it was computed,
+    not recorded.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class FieldFigures:
     weights: FloatArray
     kinematics: KinematicsTable
     flags: tuple[str, ...]
+    simulated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ def read_field(path: Path, replicate: int, open_recording: Callable[[Path], Reco
         path=path,
         replicate=replicate,
         recording_id=recording_id,
+        simulated=source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator",
         video=digest or (source.uri if source.timestamps == "simulated" and not session.get("session_id") else None),
         analysed_with=(
             str(session.get("casa_version") or "?"),
