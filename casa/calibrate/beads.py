@@ -21,6 +21,8 @@ Picture = NDArray[np.number]
 
 #: A blob stands out from the picture's own unrest by so many standard deviations, and by this part of a clear one.
 _SIGMAS, _OF_CLEAR = 6.0, 0.3
+#: A picture that scatters by less has nothing in it: every pixel would stand out.
+_NO_SPREAD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def detect_beads(picture: Picture, diameter_px: float) -> Beads:
     border = diameter_px / 2
     spread = 1.4826 * float(np.median(np.abs(response - np.median(response))))
     highest = maximum_filter(response, size=2 * round(0.4 * diameter_px) + 1)
-    y, x = np.nonzero((response == highest) & (response > _SIGMAS * spread))
+    y, x = np.nonzero((response == highest) & (response > _SIGMAS * max(spread, _NO_SPREAD)))
     strength = response[y, x]
     if len(strength):
         clear = float(np.quantile(strength, 0.9)) if len(strength) >= 5 else float(strength.max())

@@ -101,6 +101,7 @@ def scale(
             chamber_depth_um=chamber_depth_um,
             verified=True,
             note=note,
+            measured_on=date.today().isoformat(),
         )
         write_profile(output, profile, force)
     if as_json:

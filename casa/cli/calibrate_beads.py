@@ -64,9 +64,10 @@ def beads(
     scale = (profile.um_per_px_x, profile.um_per_px_y)
     raw = count_beads(list(pictures), scale, options, 2 * (profile.uncertainty_percent or 0.0), profile.chamber_factor)
     days = read_log(log) if log is not None else []
-    # What one count scatters by about the certified value: its own counting error, and the certificate's.
+    # What one count scatters by about the certified value: that of the count it should be, and the certificate's.
+    expected = raw.count * raw.certified / raw.concentration
     sd = float(
-        np.hypot(raw.certified / max(np.sqrt(raw.count), 1.0), (raw.certified_interval[1] - raw.certified) / 1.96)
+        np.hypot(raw.certified / np.sqrt(max(expected, 1.0)), (raw.certified_interval[1] - raw.certified) / 1.96)
     )
     today = ControlDay(
         day.isoformat(), raw.concentration, *raw.interval, raw.certified, sd, raw.count, profile.name
