@@ -129,7 +129,11 @@ def score_line(what: str, judged: dict[str, Any]) -> str:
 def _command(
     config: Path, folder: Path | None, seed: int, epochs: int | None, fold: list[int] | None, start: Path | None
 ) -> str:
-    words = ["casa train grade", *([folder.name] if folder else []), f"--config {config.name} --seed {seed}"]
+    from casa.resources import resource_dir
+
+    home = resource_dir("configs").resolve().parent
+    shown = config.resolve().relative_to(home).as_posix() if config.resolve().is_relative_to(home) else config.name
+    words = ["casa train grade", *([folder.name] if folder else []), f"--config {shown} --seed {seed}"]
     words += [f"--epochs {epochs}"] if epochs else []
     words += [f"--fold {number}" for number in fold or []]
     words += [f"--start {start.name}"] if start else []
@@ -203,7 +207,7 @@ def card_text(settings: GradeTrainConfig, dataset: ClipDataset, entry: ModelEntr
         "",
         "## Scores",
         "",
-        score_line("Held out, by sample", fold) + "." if fold else "Judged on no clips.",
+        score_line("Held out", fold) + "." if fold else "Judged on no clips.",
         "",
         "## Limits",
         "",
