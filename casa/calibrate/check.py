@@ -67,6 +67,8 @@ def run_check(
             check = look(instrument, profile, step or {}, seconds)
         except CasaError as error:
             check = Check(name, False, str(error))
+        except (KeyError, TypeError) as error:
+            check = Check(name, False, f"the profile's [{name}] lacks {error}: measure it anew")
         if check is not None:
             checks.append(check)
     on_progress("done", "", len(doing), len(doing))

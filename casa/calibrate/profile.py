@@ -117,6 +117,9 @@ def write_profile(path: Path, profile: Profile | Calibration, force: bool = Fals
     if isinstance(profile, Calibration):
         profile = Profile(profile)
     calibration = profile.calibration
+    depth_um = calibration.chamber_depth_um
+    if depth_um is not None and not 0 < depth_um < math.inf:
+        raise InputError(f"the chamber's depth {depth_um:g} um: expected a number above 0")
     lines = _lines({f.name: getattr(calibration, f.name) for f in fields(Calibration)})
     for name in STEPS:
         if name in profile.steps:

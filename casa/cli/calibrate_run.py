@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,7 +121,10 @@ def certified(text: str | None) -> tuple[float, float] | None:
         return None
     value, _, uncertainty = text.replace("±", "+-").partition("+-")
     try:
-        return float(value), float(uncertainty)
+        known = float(value), float(uncertainty)
+        if not (0 < known[0] < math.inf and 0 <= known[1] < math.inf):
+            raise ValueError
+        return known
     except ValueError:
         raise InputError(f"--beads {text}: expected concentration+-uncertainty in M/mL, such as 35+-2.5") from None
 

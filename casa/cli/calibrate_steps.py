@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ def stage(
     from casa.calibrate.stage import measure_drift, measure_stage
     from casa.errors import InputError
 
+    if um_per_px is not None and not 0 < um_per_px < math.inf:
+        raise InputError(f"--um-per-px {um_per_px:g}: expected um a px, above 0")
     with opened(source, config) as instrument:
         instrument.load_slide("sample")
         drive = instrument.stage
@@ -65,6 +68,8 @@ def hand(
             f"--moves {moves}: expected x,y in um for each of {len(images)} pictures, parted by blanks"
         ) from None
     fit = fit_by_hand([read_picture(path) for path in images], moves_um)
+    if abs(np.linalg.det(fit.matrix)) < 1e-9:
+        raise InputError("the picture does not follow the moves: are they pictures of the places given in --moves?")
     inverse = np.linalg.inv(fit.matrix)
     _show(
         {
@@ -177,7 +182,7 @@ def preset(
     from casa.types import Calibration
 
     assert output is not None
-    if not (magnification > 0 and pixel_um > 0 and adapter > 0):
+    if not all(0 < value < math.inf for value in (magnification, pixel_um, adapter)):
         raise InputError("magnification, --pixel-um and --adapter: expected numbers above 0")
     scale = pixel_um * binning / (magnification * adapter)
     width, height = size_px(size, "--size") or (None, None)

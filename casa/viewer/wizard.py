@@ -295,6 +295,8 @@ class WizardWindow(QtWidgets.QWidget):
         match message["kind"]:
             case "opened":
                 self._alive = True
+                self._states = dict.fromkeys(self._states, "")  # what an earlier process measured went with it
+                self._results.clear()
                 if not self.entries["camera"].text():
                     self.entries["camera"].setText(message["name"])
                 self._show_step()
