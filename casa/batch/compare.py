@@ -91,6 +91,8 @@ def read_run(path: str) -> Run:
                 rows += pq.ParquetFile(name, filesystem=fs).read().to_pylist()
             except (OSError, ValueError) as error:
                 raise InputError(f"{name}: is no table of recordings ({' '.join(str(error).split())[:160]})") from error
+        if any("settings" not in row for row in rows):
+            raise InputError(f"{dataset}: is no data set of casa batch (its recordings have no column settings)")
         about = {row["settings"]: _settings_of(fs, f"{dataset}/settings/{row['settings']}.json") for row in rows}
         return Run(path, rows, [about[row["settings"]] for row in rows])
     raise InputError(f"{path}: no recording, and no data set of `casa batch` with a finished one")

@@ -93,6 +93,7 @@ def _about_names() -> list[str]:
     """Names of casa's own columns besides the figures."""
     names = ["sha256", "settings", "width_px", "height_px", "fps_hz", "timestamps", "drift_x_px_s", "drift_y_px_s"]
     names += ["jitter_px", "flags", "calibration", "um_per_px_x", "um_per_px_y", "chamber_depth_um", "casa_version"]
+    names += [f"model_{name}" for name in ("name", "sha256", "backend", "device", "precision")]
     return names + [f"frames_{name}" for name in _STATUSES]
 
 

@@ -78,7 +78,7 @@ def _expand(text: str) -> list[Item]:
     if path.is_file():
         return _manifest(path) if path.suffix.lower() == ".csv" else [_local(path)]
     if glob.has_magic(str(path)):
-        found = sorted(glob.glob(str(path), recursive=True))
+        found = sorted(one for one in glob.glob(str(path), recursive=True) if Path(one).exists())
         if not found:
             raise InputError(f"{text}: matches no file")
         return [item for one in map(Path, found) for item in (_of_folder(one) if one.is_dir() else [_local(one)])]
@@ -137,9 +137,8 @@ def _expand_remote(text: str) -> list[Item]:
 
 def _remote(fs: object, uri: str, name: str) -> Item:
     info = fs.info(name)  # type: ignore[attr-defined]
-    changed = next(
-        (str(info[key]) for key in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if info.get(key)), ""
-    )
+    keys = ("ETag", "etag", "md5Hash", "mtime", "LastModified")
+    changed = next((f"{key}={info[key]}" for key in keys if info.get(key)), "")
     size = info.get("size")
     return Item(uri, stamp=f"{size}:{changed}", n_bytes=None if size is None else int(size))
 
@@ -163,6 +162,8 @@ def _of_row(where: str, row: dict[str, str | None], folder: Path) -> Item:
     if not cells["path"]:
         raise InputError(f"{where}: path is empty")
     text = cells["path"]
+    if text.lower().endswith(".csv"):
+        raise InputError(f"{where}: {text} is a table; a row is one recording")
     named = is_remote(text) or text.startswith(("simulator", "file://"))
     try:
         found = _expand(text if named else str(folder / text))
@@ -239,8 +240,9 @@ def _alike(items: list[Item]) -> Iterable[list[Item]]:
 def _sample(item: Item) -> str:
     """The first and last bytes; of remote ones the stamp, which has the content's sum where there is one."""
     if is_remote(item.uri):
-        changed = item.stamp.partition(":")[2]
-        return f"{item.uri.split('://')[0]} {changed or item.uri}"
+        key, _, value = item.stamp.partition(":")[2].partition("=")
+        sums = key in ("ETag", "etag", "md5Hash") and not item.uri.startswith("http")  # a time is no sum
+        return f"{item.uri.split('://')[0]} {value}" if sums and value else item.uri
     with open(item.uri, "rb") as stream:
         head = stream.read(_SAMPLED_BYTES)
         stream.seek(max((item.n_bytes or 0) - _SAMPLED_BYTES, 0))
