@@ -102,7 +102,8 @@ def fields_disagree(kind: str, numbers: Sequence[int]) -> Note:
     return Note(
         f"Field{'' if one else 's'} unlike the others",
         f"{kind} of field{'' if one else 's'} {listed} {'is' if one else 'are'} further from the pooled value than "
-        "chance explains (99 %): uneven mixing, flow, or a field that was chosen. Look at the pictures.",
+        "chance explains (three standard deviations): uneven mixing, flow, or a field that was chosen. Look at the "
+        "pictures.",
     )
 
 
