@@ -34,7 +34,6 @@ NOT_RUN = {
     "casa live --source simulator -o with-viewer.h5": _WINDOW,
     "casa live --source simulator -o long.h5": "as the session before; tests/system/test_live.py runs segments",
     "casa train": _HOURS,
-    "casa models install": "needs a training",
     "casa replay trial/default_4/default_4.mp4 -o mine.h5": "needs a training",
     "casa grade annotate": _WINDOW,
     "casa grade agreement": "needs experts' votes; tests/unit/test_grade_data.py has them",
