@@ -50,7 +50,7 @@ def pooled(n_fields: int, cells: float, dilution: float) -> str:
     words = (
         f"Percentages weigh the tracks of all {n_fields} fields by their time in view; their intervals are Wilson’s "
         f"for {cells:.0f} effective tracks. The concentration is of the heads of one frame of each field; its interval "
-        "is Poisson’s, or wider where fields differ by more than chance."
+        "is the wider of Poisson’s and, of three or more fields, Student’s."
     )
     return words + (f" It was multiplied by the dilution of {dilution:g}." if dilution != 1 else "")
 

@@ -212,7 +212,7 @@ def _concentration(fields: Sequence[FieldFigures], dilution: float) -> Estimate:
     heads, volume = sum(f.heads for f in fields), sum(volumes)
     to_m_per_ml = dilution / volume / 1e6
     low, high = poisson_interval(heads)
-    if len(fields) > 2 and heads > 0:  # fields that differ by more than chance say less than their heads would
+    if len(fields) > 2 and heads > 0:  # fields that differ say less than their heads would
         rates = np.array([f.heads / v for f, v in zip(fields, volumes, strict=True)])
         weights = np.array(volumes) / volume
         variance = float(np.sum(weights**2 * (rates - heads / volume) ** 2)) * len(fields) / (len(fields) - 1)
