@@ -105,7 +105,9 @@ def decode(path: Path, strict: bool, reordered: bool) -> Iterator[Decoded]:
                         waiting.add(number, ticks, Lost("the file holds an empty frame here", FrameStatus.DROPPED))
                         number += 1
                     expected = packet.dts + 1
-                packet.opaque = number
+                # An object of its own for each packet: PyAV keys what it carries by the object's address, and numbers
+                # are shared between readings (CPython's small integers), so one's freed frame takes another's mark.
+                packet.opaque = (number,)
                 if matched and _shows_a_frame(packet, context.name):
                     waiting.add(number, packet.pts if packet.pts is not None else packet.dts)
                 number += 1
@@ -118,11 +120,12 @@ def decode(path: Path, strict: bool, reordered: bool) -> Iterator[Decoded]:
                     yield None, Lost(reason)
                 continue
             for frame in frames:
+                own = frame.opaque[0] if frame.opaque is not None else None
                 if frame.is_corrupt:
-                    if frame.opaque not in waiting:
+                    if own not in waiting:
                         yield frame.pts, Lost("it could not be decoded (its data is damaged)")
-                elif frame.opaque in waiting:
-                    yield from waiting.came_out(frame.opaque, frame, reason)
+                elif own in waiting:
+                    yield from waiting.came_out(own, frame, reason)
                 else:
                     yield frame.pts, frame
         yield from waiting.rest(reason)

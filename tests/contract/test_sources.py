@@ -228,6 +228,23 @@ def test_reading_twice_gives_the_same(reading, case):
                     assert np.array_equal(one.image, other.image)
 
 
+@pytest.mark.parametrize("name", ["b_frames.mp4", "top_first.mp4", "mpeg4.avi"])
+def test_two_readings_at_once_do_not_disturb_each_other(made, name):
+    """Frames of the one that are let go while the other still decodes once took the other's marks along."""
+    with open_source(str(made / name), SourceConfig()) as source:
+        alone = [(type(i), i.index, i.field, i.t_ns) for i in source]
+    path = str(made / name)
+    with open_source(path, SourceConfig()) as first, open_source(path, SourceConfig()) as second:
+        ahead, behind, seen = iter(first), iter(second), []
+        kept = [item for item, _ in zip(ahead, range(8), strict=False)]
+        for item in behind:
+            seen.append((type(item), item.index, item.field, item.t_ns))
+            if kept:
+                kept.pop(0)
+            next(ahead, None)
+    assert seen == alone
+
+
 def test_closing_twice_is_fine_and_reading_afterwards_is_not(case):
     source = open_source(*case)
     iterator = iter(source)
