@@ -442,6 +442,11 @@ class SourceInfo:
     white_level: int | None = None
 
 
+def is_simulated(source: SourceInfo) -> bool:
+    """Whether casa's simulator drew the frames itself; a video that ``casa simulate`` wrote is a video like others."""
+    return source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator"
+
+
 @dataclass(frozen=True, slots=True)
 class FrameAccount:
     """captured = processed + skipped + dropped + failed."""

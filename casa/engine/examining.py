@@ -20,7 +20,7 @@ from casa.config import Config
 from casa.engine.children import Children
 from casa.engine.grading import finish_work
 from casa.morphology.domain import outside
-from casa.types import Calibration, SourceInfo, Tracks
+from casa.types import Calibration, SourceInfo, Tracks, is_simulated
 from casa.weights import resolve_weights
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def morphology_record(
         network = MorphologyClassifier(weights)
         knows |= {"classes": list(network.class_names), "abstain_below": network.info.abstain_below}
     scale = (calibration.um_per_px_x * calibration.um_per_px_y) ** 0.5 if calibration is not None else None
-    simulated = source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator"
-    reasons = outside(knows, scale, look, simulated)
+    reasons = outside(knows, scale, look, is_simulated(source))
     return {
         "name": entry.name, "file": found.path.name, "sha256": found.sha256, "licence": entry.licence,
         "trained_on": entry.trained_on, "card": entry.card, "scores": dict(entry.scores),

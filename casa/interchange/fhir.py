@@ -33,7 +33,7 @@ from casa.report.texts import DISCLAIMER, REASON_NO_SCALE, REASON_NO_SUMMARY, RE
 from casa.samples.pool import Estimate, Pooled, SampleFigures
 from casa.samples.sample import Sample
 from casa.statistics import effective_count, spread
-from casa.types import KinematicsFlag, KinematicsTable
+from casa.types import KinematicsFlag, KinematicsTable, is_simulated
 
 _HL7 = "http://terminology.hl7.org/CodeSystem"
 _SPACE = uuid.UUID("6d1c1df2-5a0e-5f0b-8f6e-1a2b3c4d5e6f")
@@ -96,7 +96,7 @@ def recording_bundle(recording: Recording) -> dict[str, Any]:
         },
     )
     said = [f"Recording: {recording.status}.", *_notes(recording), _method(recording)]
-    simulated = source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator"
+    simulated = is_simulated(source)
     return _told_simulated(_bundle(origin, observed, [SIMULATED, *said] if simulated else said), simulated)
 
 

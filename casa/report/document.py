@@ -44,7 +44,7 @@ from casa.report.provenance import (
     source_group,
 )
 from casa.statistics import effective_count, nice_step
-from casa.types import MOTILITY_GRADES, Calibration, KinematicsFlag, KinematicsTable
+from casa.types import MOTILITY_GRADES, Calibration, KinematicsFlag, KinematicsTable, is_simulated
 
 #: Pictures of which the best is shown; a long recording keeps more than fit in memory.
 PICTURES_LOOKED_AT = 8
@@ -260,6 +260,7 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "date": date_words(session.get("created_utc")),
         "version": str(session.get("casa_version") or __version__),
         "source": source,
+        "simulated": is_simulated(source),
         "timing": timing,
         "account": account,
         "calibration": calibration,

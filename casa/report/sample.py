@@ -109,7 +109,7 @@ def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[
         "page_id": css_text(f"Sample {sample.sample_id} · casa {__version__}"),
         "recorded": _span([r.session.get("created_utc") for r in records]),
         "duration_s": sum(r.timing.duration_s for r in records),
-        "simulated": any(r.source.timestamps == "simulated" for r in records),
+        "simulated": any(f.simulated for f in figures.fields),
         "records": records,
         "fields": [_field_row(f, notes) for f in fields],
         "who": rows,

@@ -19,7 +19,7 @@ from casa.record import Recording
 from casa.samples.replicates import MIN_CELLS, Agreement, compare_counts, compare_percentages
 from casa.samples.sample import FILE, Sample, paths_of
 from casa.statistics import effective_count, poisson_interval, wilson_percent
-from casa.types import MOTILITY_GRADES, Calibration, FloatArray, KinematicsTable
+from casa.types import MOTILITY_GRADES, Calibration, FloatArray, KinematicsTable, is_simulated
 
 Interval = tuple[float, float]
 #: Frame rates further apart than this part are not pooled: VCL, ALH and BCF depend on it.
@@ -120,8 +120,8 @@ def read_field(path: Path, replicate: int, open_recording: Callable[[Path], Reco
         path=path,
         replicate=replicate,
         recording_id=recording_id,
-        simulated=source.timestamps == "simulated" or source.uri.partition(":")[0] == "simulator",
-        video=digest or (source.uri if source.timestamps == "simulated" and not session.get("session_id") else None),
+        simulated=is_simulated(source),
+        video=digest or (source.uri if is_simulated(source) and not session.get("session_id") else None),
         analysed_with=(
             str(session.get("casa_version") or "?"),
             str((session.get("model") or {}).get("sha256") or "?"),

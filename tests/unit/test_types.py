@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from casa.types import Detections, Frame, Tracks
+from casa.types import Detections, Frame, SourceInfo, Tracks, is_simulated
 
 
 def test_columns_come_out_of_their_type_in_c_order_and_read_only_without_touching_the_givers():
@@ -35,3 +35,14 @@ def test_a_column_of_another_length_or_shape_is_refused():
 def test_a_frame_is_a_picture():
     with pytest.raises(ValueError, match=r"Frame\.image: expected"):
         Frame(0, 0, np.zeros((4, 4, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("uri", "timestamps", "drawn"),
+    [("simulator:default:3", "simulated", True),
+     ("simulator:default:3", "assumed", True),  # its frame rate was given with --fps
+     ("slide 1", "simulated", True),
+     ("simulator.mp4", "pts", False)],
+)  # fmt: skip
+def test_what_the_simulator_drew_is_known_whatever_its_frame_rate(uri, timestamps, drawn):
+    assert is_simulated(SourceInfo(uri, 640, 480, 50.0, None, timestamps)) is drawn
