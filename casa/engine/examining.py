@@ -15,7 +15,7 @@ from casa.bus.convert import exam_of, morphology_message
 from casa.bus.desk import Counter, GraderDesk
 from casa.bus.messages import GradingMetrics, MorphologyMessage
 from casa.bus.work import WorkQueue
-from casa.cells import Clip, HeadExam, MorphologyTable
+from casa.cells import EXAM_FAILED, Clip, HeadExam, MorphologyTable
 from casa.config import Config
 from casa.engine.children import Children
 from casa.engine.grading import finish_work
@@ -92,7 +92,7 @@ class MorphologyStage:
         self._batch: list[Clip] = []
         self._abstained: Counts[str] = Counts()
         self._tracks: set[int] = set()
-        self._n = 0
+        self._n = {"taken": 0, "graded": 0, "failed": 0}
 
     def open(self) -> None:
         """Load the network."""
@@ -102,6 +102,7 @@ class MorphologyStage:
 
     def process(self, item: Clip) -> Iterable[HeadExam]:
         """Take a clip; give what was found in a batch when it is full."""
+        self._n["taken"] += 1
         self._batch.append(item)
         if len(self._batch) >= self._config.batch:
             yield from self._examine()
@@ -117,18 +118,22 @@ class MorphologyStage:
 
     def counts(self) -> dict[str, Any]:
         """What became of the clips, by the names of ``GradingMetrics``."""
-        counts = {"taken": self._n + len(self._batch), "graded": self._n, "failed": 0, "tracks": len(self._tracks)}
-        return counts | {"abstained": dict(self._abstained)}
+        return self._n | {"tracks": len(self._tracks), "abstained": dict(self._abstained)}
 
     def _examine(self) -> Iterator[HeadExam]:
         if not self._batch or self._examiner is None:
             return
         batch, self._batch = self._batch, []
-        self._n += len(batch)
         for exam in self._examiner.examine(batch, in_domain=not self.record["outside"]):
+            reason = str(exam.row.reason[0])
+            if reason == EXAM_FAILED:  # a failure of this clip, which gets no class: the session goes on
+                self._n["failed"] += 1
+                yield exam
+                continue
+            self._n["graded"] += 1
             self._tracks.add(int(exam.row.track_id[0]))
-            if exam.row.reason[0]:
-                self._abstained[str(exam.row.reason[0])] += 1
+            if reason:
+                self._abstained[reason] += 1
             if not self._sharpest.keeps(exam):
                 exam = replace(exam, crop=None)
             elif self._config.heat_maps:

@@ -20,7 +20,7 @@ from casa.bus.cell_messages import GradeFailed, GradesMessage, MorphologyMessage
 from casa.bus.convert import clip_of, grades_message, morphology_message
 from casa.bus.grader_client import GraderClient
 from casa.bus.keys import Keys
-from casa.cells import Clip
+from casa.cells import EXAM_FAILED, Clip
 from casa.errors import CasaError, InputError
 
 if TYPE_CHECKING:
@@ -112,8 +112,14 @@ class MorphologyWorker:
     def answers(self, work: Sequence[Work]) -> list[Answer]:
         """Forms of heads, with heat maps where they are asked for."""
         exams = self._examiner.examine([clip_of(item.clip)[0] for item in work])
+        failed = [exam.row.reason[0] == EXAM_FAILED for exam in exams]
+        if any(failed) and not any(exam.row.n_crops[0] for exam in exams):
+            raise CasaError(EXAM_FAILED)  # of no clip at all it gave any: that is no clip's fault
         found: list[Answer] = []
-        for item, exam in zip(work, exams, strict=True):
+        for item, exam, no_numbers in zip(work, exams, failed, strict=True):
+            if no_numbers:
+                found.append(GradeFailed(clip_id=item.clip.clip_id, reason=EXAM_FAILED))
+                continue
             heat = self._examiner.heat(item.clip.clip_id) if item.attention else None
             found.append(morphology_message(replace(exam, heat=heat), self.model))
         return found

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.cells import HEAD_MEASURES, Clip, HeadExam, MorphologyTable
-from casa.errors import CasaError
-from casa.morphology.from_clips import ClipCrops, CropOptions, NoCrop, crops_of_clip
+from casa.cells import EXAM_FAILED, HEAD_MEASURES, Clip, HeadExam, MorphologyTable
+from casa.morphology.from_clips import ClipCrops, CropOptions, crops_of_clip
 from casa.morphology.model import MorphologyClassifier
 from casa.morphology.morphometry import measure_heads
 from casa.morphology.pseudo_masks import HeadMask, oriented_crop
@@ -48,7 +47,7 @@ class HeadExaminer:
     def __init__(self, weights: str = "morphology", *, threads: int = 0, crops: int = 4) -> None:
         self._classifier = MorphologyClassifier(weights, threads)
         self._options = CropOptions(crops=crops)
-        self._found: dict[int, ClipCrops | NoCrop] = {}
+        self._found: dict[int, ClipCrops | str] = {}  # or why there are none
         entry = self.entry = self._classifier.entry
         self.info = ExaminerInfo(
             name=entry.name,
@@ -64,13 +63,15 @@ class HeadExaminer:
     def examine(self, clips: Sequence[Clip], in_domain: bool = False) -> list[HeadExam]:
         """What is found of each clip's head, with its sharpest crop; a reason where there is none to be classed.
 
+        A clip of which the network gives no numbers has the reason ``EXAM_FAILED``; the others do not suffer from it.
+
         Parameters
         ----------
         in_domain : whether the clips are such as the network has learnt from.
 
         Raises
         ------
-        InputError : a clip without pictures. CasaError : the network gave numbers that are none.
+        InputError : a clip without pictures.
         """
         found = [crops_of_clip(clip, self._options) for clip in clips]
         self._found = {clip.clip_id: crops for clip, crops in zip(clips, found, strict=True)}
@@ -81,14 +82,15 @@ class HeadExaminer:
             for cut, mask in zip(crops.cuts, crops.masks, strict=True)
         ]
         chances = self._classifier.classify_views(np.stack(views)) if views else np.empty((0, 0))
-        if not np.isfinite(chances).all():
-            raise CasaError(f"the network {self.info.name} gave numbers that are not finite")
         exams, start = [], 0
         for clip, crops in zip(clips, found, strict=True):
             n = len(crops.cuts) if isinstance(crops, ClipCrops) else 0
-            row = self._row(clip, crops, chances[start : start + n], in_domain)
-            exams.append(HeadExam(row, crops.images[0] if isinstance(crops, ClipCrops) else None))
+            of_clip = chances[start : start + n]
             start += n
+            if not np.isfinite(of_clip).all():
+                crops = self._found[clip.clip_id] = EXAM_FAILED
+            crop = crops.images[0] if isinstance(crops, ClipCrops) else None
+            exams.append(HeadExam(self._row(clip, crops, of_clip, in_domain), crop))
         return exams
 
     def heat(self, clip_id: int) -> NDArray[np.uint8] | None:
@@ -109,7 +111,7 @@ class HeadExaminer:
         heat = self._classifier.heat_map(cut, mask=mask, um_per_px=crops.cut_um_per_px)
         return None if heat is None else (cut, mask, heat)
 
-    def _row(self, clip: Clip, crops: ClipCrops | NoCrop, chances: FloatArray, in_domain: bool) -> MorphologyTable:
+    def _row(self, clip: Clip, crops: ClipCrops | str, chances: FloatArray, in_domain: bool) -> MorphologyTable:
         names = self.info.class_names
         figures: dict[str, Any] = {name: np.array([np.nan]) for name in HEAD_MEASURES}
         n, reason, edge, shares = 0, str(crops), np.nan, np.full((1, len(names)), np.nan)
