@@ -11,6 +11,8 @@ import getpass
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,17 +70,29 @@ class AuditLog:
         ------
         CasaError : it cannot be written, or the end of the file is not what was written last; nothing is added then.
         """
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
-        except OSError as error:
-            raise CasaError(f"{self.path}: the audit log cannot be written ({error.strerror})") from error
-        try:
-            lock(descriptor)
+        with self._open(os.O_CREAT) as descriptor:
             return self._append(descriptor, event, subject, details)
+
+    def check(self) -> None:
+        """Raise the CasaError that `append` would raise now, and write nothing: for commands that write other files."""
+        if self.path.exists():
+            with self._open() as descriptor:
+                self._end(descriptor)
+        elif not os.access(self.path.parent, os.W_OK):
+            raise CasaError(f"{self.path}: the audit log cannot be written (its folder is not there, or read only)")
+
+    @contextmanager
+    def _open(self, flags: int = 0) -> Iterator[int]:
+        """The file's descriptor, locked."""
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | flags | getattr(os, "O_BINARY", 0), 0o644)
+            try:
+                lock(descriptor)
+                yield descriptor
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise CasaError(f"{self.path}: the audit log cannot be written ({error.strerror})") from error
-        finally:
-            os.close(descriptor)
 
     def _append(self, descriptor: int, event: str, subject: str, details: dict[str, Any]) -> AuditLine:
         number, previous, size = self._end(descriptor)
@@ -87,6 +101,7 @@ class AuditLog:
             text, previous = chained_line(
                 {"format": FORMAT, "version": VERSION, "n": 0, "utc": now_utc(), "who": user_name()}
             )
+            _write_head(self.path, 0, previous)  # before the first line: no log with a line is ever without one
         body = {
             "n": number + 1, "utc": now_utc(), "who": user_name(), "event": _plain(event), "subject": _plain(subject),
             "details": _plain(details), "previous": previous,
@@ -102,8 +117,9 @@ class AuditLog:
     def _end(self, descriptor: int) -> tuple[int, str, int]:
         """Number and sum of the last whole line, and where it ends; the sum is "" in an empty file."""
         raw, size = _last_line(descriptor)
+        head = read_head(self.path)
         if raw is None:
-            if head_path(self.path).exists():
+            if head_path(self.path).exists() and (head is None or head[0] > 0):
                 raise CasaError(f"{self.path}: is empty and its head file is not: lines were removed; {_GIVE_UP}")
             return 0, "", 0
         try:
@@ -114,8 +130,7 @@ class AuditLog:
             sound, number, digest = False, 0, ""
         if not sound:
             raise CasaError(f"{self.path}: the last line is not what casa wrote; nothing was added. {_GIVE_UP}")
-        head = read_head(self.path)
-        if (head is None and number > 1) or (head is not None and head[0] > number):
+        if head is None or head[0] > number:
             lost = "its head file is missing" if head is None else f"{head[0] - number} lines at its end are missing"
             raise CasaError(f"{self.path}: {lost}; nothing was added. {_GIVE_UP}")
         return number, digest, size
@@ -141,9 +156,13 @@ def read_audit(path: Path, known_sha256: str = "") -> Audit:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give an audit log") from error
+    if head is None and read_head(path) is not None:  # the log was begun just now
+        return read_audit(path, known_sha256)
     whole = data[: data.rfind(b"\n") + 1]
     rows = whole.split(b"\n")[:-1]
     if not rows:
+        if head is not None and head[0] > 0:
+            raise CasaError(f"{path}: is empty, and line {head[0] + 1} was written: its lines were removed")
         raise InputError(f"{path}: holds no line; give an audit log")
     previous = _check_first(path, rows[0])
     sums = {0: previous}
@@ -202,13 +221,10 @@ def _check_head(path: Path, head: tuple[int, str] | None, sums: dict[int, str]) 
     """Raise CasaError unless the head file's line is there; a line after it was written before a crash, and stands."""
     last = max(sums)
     if head is None:
-        if last > 1:
-            raise CasaError(
-                f"{head_path(path)}: is missing or damaged: whether lines were cut off at the end cannot be told"
-            )
-    elif head[0] > last:
+        raise CasaError(f"{head_path(path)}: is missing or damaged: whether lines were cut off at the end is not known")
+    if head[0] > last:
         raise CasaError(f"{path}: ends with line {last + 1}, and line {head[0] + 1} was written: the end was cut off")
-    elif sums[head[0]] != head[1]:
+    if sums[head[0]] != head[1]:
         raise CasaError(f"{path}: line {head[0] + 1} is not the one its head file names: lines were written anew")
 
 
@@ -310,7 +326,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def _write_head(path: Path, number: int, digest: str) -> None:
-    """Replace the head file, whole or not at all; after the line itself: a crash leaves it behind, never ahead."""
+    """Replace the head file, whole or not at all; after a line of an event: a crash leaves it behind, never ahead."""
     target = head_path(path)
     partial = target.with_name(target.name + ".partial")
     with partial.open("w", encoding="ascii") as stream:

@@ -137,6 +137,49 @@ def test_nothing_is_added_to_a_log_whose_end_is_wrong(log):
         read_audit(log)
 
 
+@pytest.mark.parametrize("kept", [1, 2, 3])
+def test_a_log_cut_down_together_with_its_head_file_is_told(log, kept):
+    log.write_bytes(b"".join(lines_of(log)[:kept]))
+    head_path(log).unlink()
+    with pytest.raises(
+        CasaError, match=r"lab\.audit\.head: is missing or damaged: whether lines were cut off"
+    ) as error:
+        read_audit(log)
+    assert error.value.exit_code == 1
+    with pytest.raises(CasaError, match=r"head file is missing; nothing was added"):
+        AuditLog(log).append("result", "x")
+
+
+def test_an_emptied_log_is_told_by_its_head_file(log):
+    log.write_bytes(b"")
+    with pytest.raises(CasaError, match=r"is empty, and line 7 was written: its lines were removed"):
+        read_audit(log)
+
+
+@pytest.mark.parametrize("torn", [None, b"", b'{"format":"casa-au'])
+def test_a_crash_at_the_very_first_line_leaves_a_log_to_go_on_with(tmp_path, torn):
+    path = tmp_path / "log"
+    head_path(path).write_text(f"0 {'a' * 64}\n")
+    if torn is not None:
+        path.write_bytes(torn)
+    AuditLog(path).check()
+    AuditLog(path).append("result", "first")
+    assert [line.subject for line in read_audit(path).lines] == ["first"]
+
+
+def test_a_log_is_checked_without_being_written(log, tmp_path):
+    before = log.read_bytes()
+    AuditLog(log).check()
+    AuditLog(tmp_path / "new").check()
+    assert not (tmp_path / "new").exists()
+    assert log.read_bytes() == before
+    with pytest.raises(CasaError, match=r"cannot be written"):
+        AuditLog(tmp_path / "no folder" / "log").check()
+    head_path(log).unlink()
+    with pytest.raises(CasaError, match=r"head file is missing"):
+        AuditLog(log).check()
+
+
 def test_what_is_no_audit_log_is_told(tmp_path):
     path = tmp_path / "x"
     for content in (b"", b"date,percent\n", b'{"format":"casa-corrections","sha256":"0"}\n', b"[]\n"):
