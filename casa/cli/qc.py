@@ -12,13 +12,16 @@ from casa.cli.audit import AuditOption, audit_result
 from casa.cli.options import CalibrationName, ConfigName, Json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from casa.qc.evaluate import Chart
     from casa.qc.page import Study
+    from casa.qc.series import Addition
 
 app = typer.Typer(
     help="Watch control recordings over days; compare with a technician.", no_args_is_help=True, rich_markup_mode=None
 )
-Series = Annotated[Path, typer.Argument(metavar="SERIES", help="File of the series; made with its first run.")]
+Series = Annotated[Path, typer.Argument(metavar="SERIES", help="File of the series, NAME.qc; made with its first run.")]
 Control = Annotated[
     str | None, typer.Option(help="What the control is, 'frozen straws, lot 12'; by default as before.")
 ]
@@ -45,11 +48,10 @@ def add(
 
     Exit code 1 where the newest run is out of control.
     """
-    from casa.qc.series import add_run
-
+    addition = _begin(series, figure, baseline, page, audit_log)
     for path in recordings:
-        add_run(series, path, control)
-    _judge(series, figure, baseline, page, audit_log, as_json)
+        addition.read(path, control)
+    _add(addition, figure, baseline, page, audit_log, as_json)
 
 
 @app.command()
@@ -78,18 +80,18 @@ def run(
     from casa.cli.replay import run_replay
     from casa.config import load_config
     from casa.errors import CasaError
-    from casa.qc.series import add_run
 
     settings = load_config(config, {"detect.weights": weights})
     if output is not None:
         refuse_existing(output, force)
+    addition = _begin(series, figure, baseline, page, audit_log)
     with tempfile.TemporaryDirectory(prefix="casa-qc-") as folder:
         path = output or Path(folder) / "control.h5"
         result = run_replay(video, path, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
         if result.status != "complete":
             raise CasaError(f"{video}: was broken off; nothing was added to {series}")
-        add_run(series, path, control or Path(video).name, video)
-    _judge(series, figure, baseline, page, audit_log, as_json)
+        addition.read(path, control or Path(video).name, video)
+    _add(addition, figure, baseline, page, audit_log, as_json)
 
 
 @app.command()
@@ -97,7 +99,12 @@ def check(
     series: Series, page: Page = None, baseline: Baseline = 20, figure: Figures = None, as_json: Json = False
 ) -> None:
     """Judge a series, or the log of `casa calibrate beads --log`; exit code 1 where the newest run is out."""
-    _judge(series, figure, baseline, page, None, as_json)
+    from casa.qc.evaluate import evaluate
+    from casa.qc.page import check_page
+    from casa.qc.series import read_series
+
+    check_page(page)
+    _tell(series, evaluate(read_series(series), figure or (), baseline), page, as_json)
 
 
 @app.command("break")
@@ -124,9 +131,10 @@ def agreement(
 ) -> None:
     """Compare two methods on the same samples: Bland-Altman limits of agreement and Passing-Bablok regression."""
     from casa.cli.output import print_json
-    from casa.qc.page import agreement_page, study, write_page
+    from casa.qc.page import agreement_page, check_page, study, write_page
     from casa.qc.pairs import read_pairs
 
+    check_page(page)
     studies = [study(one) for one in read_pairs(pairs, x, y)]
     if page is not None:
         write_page(page, agreement_page(f"Agreement of {y} with {x}", studies))
@@ -166,22 +174,43 @@ def agreement_json(one: Study) -> dict[str, Any]:
     }
 
 
-def _judge(
-    series: Path, figures: list[str] | None, baseline: int, page: Path | None, log: Path | None, as_json: bool
-) -> None:
-    """Evaluate, write the page, tell, and end with exit code 1 on an alarm."""
-    from casa.cli.output import print_json
-    from casa.qc.evaluate import evaluate
-    from casa.qc.page import break_lines, series_page, state_of, write_page
-    from casa.qc.series import read_series
+def _begin(series: Path, figures: list[str] | None, baseline: int, page: Path | None, log: Path | None) -> Addition:
+    """What runs are added with, once all that was asked for can be done: nothing is written before."""
+    from casa.audit import AuditLog
+    from casa.qc.evaluate import check_options
+    from casa.qc.page import check_page
+    from casa.qc.series import Addition
 
-    charts = evaluate(read_series(series), figures or (), baseline)
+    check_options(figures or (), baseline)
+    check_page(page)
+    if (audit := AuditLog.configured(log)) is not None:
+        audit.check()
+    return Addition.to(series)
+
+
+def _add(
+    addition: Addition, figures: list[str] | None, baseline: int, page: Path | None, log: Path | None, as_json: bool
+) -> None:
+    """Judge the series with its new runs, write it, and tell."""
+    from casa.qc.evaluate import evaluate
+    from casa.qc.page import state_of
+
+    charts = evaluate(addition.runs, figures or (), baseline)
+    addition.write()
+    alarm = any(chart.alarm for chart in charts)
+    states = {chart.figure: state_of(chart) for chart in charts}
+    audit_result(log, "qc alarm" if alarm else "qc", str(addition.path), states=states)
+    _tell(addition.path, charts, page, as_json)
+
+
+def _tell(series: Path, charts: Sequence[Chart], page: Path | None, as_json: bool) -> None:
+    """Write the page, tell, and end with exit code 1 on an alarm."""
+    from casa.cli.output import print_json
+    from casa.qc.page import break_lines, series_page, state_of, write_page
+
     if page is not None:
         write_page(page, series_page(f"Quality control: {series.stem}", charts))
-    states = {chart.figure: state_of(chart) for chart in charts}
     alarm = any(chart.alarm for chart in charts)
-    if log is not None or alarm:
-        audit_result(log, "qc alarm" if alarm else "qc", str(series), states=states)
     if as_json:
         print_json({"alarm": alarm, "figures": {chart.figure: chart_json(chart) for chart in charts}})
     else:
@@ -189,7 +218,7 @@ def _judge(
         if begun.changed and len(begun.points) == 1:
             typer.echo(f"the series breaks here: {break_lines(charts[0])[-1].partition(', ')[2]}")
         for chart in charts:
-            typer.echo(states[chart.figure])
+            typer.echo(state_of(chart))
     if alarm:
         raise typer.Exit(1)
 

@@ -72,6 +72,15 @@ class Chart:
         return self.points[-1].state == "out"
 
 
+def check_options(figures: Sequence[str], n_baseline: int) -> None:
+    """Raise InputError for a figure that no run ever has, or a baseline of too few runs."""
+    if n_baseline < MIN_BASELINE:
+        raise InputError(f"--baseline {n_baseline}: expected at least {MIN_BASELINE} runs")
+    for name in figures:
+        if name not in FIGURES:
+            raise InputError(f"--figure {name}: is none; there are {', '.join(FIGURES)}")
+
+
 def evaluate(runs: Sequence[Run], figures: Sequence[str] = (), n_baseline: int = BASELINE) -> list[Chart]:
     """The charts of a series; ``figures`` by name, by default the usual ones that the newest run has.
 
@@ -79,8 +88,7 @@ def evaluate(runs: Sequence[Run], figures: Sequence[str] = (), n_baseline: int =
     ------
     InputError : a figure that is not known, or in no run; a baseline of too few runs.
     """
-    if n_baseline < MIN_BASELINE:
-        raise InputError(f"--baseline {n_baseline}: expected at least {MIN_BASELINE} runs")
+    check_options(figures, n_baseline)
     known = [name for name in FIGURES if any(run.figures.get(name) is not None for run in runs)]
     for name in figures:
         if name not in known:

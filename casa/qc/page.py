@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from casa.errors import CasaError
+from casa.errors import CasaError, InputError
 from casa.qc.agreement import FEW_PAIRS, BlandAltman, Limits, PassingBablok
 from casa.qc.charts import bland_altman_chart, levey_jennings, name_of, passing_bablok_chart, unit_of
 from casa.qc.evaluate import Chart, Segment
@@ -232,6 +232,18 @@ def _render(title: str, subtitle: str, states: list[Any], sections: list[dict[st
     )
 
 
+def check_page(path: Path | None) -> None:
+    """Raise InputError where a page cannot be written to ``path``, or has the name of another kind of file."""
+    if path is None:
+        return
+    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
+        raise InputError(f"--page {path}: expected the name of an HTML file, as {path.with_suffix('.html').name}")
+    if not path.parent.is_dir():
+        raise InputError(f"--page {path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"--page {path}: may not be written; give another name")
+
+
 def write_page(path: Path, page: str) -> None:
     """Write a page, whole or not at all. CasaError: it cannot be written."""
     partial = path.with_name(path.name + ".partial")
@@ -244,7 +256,6 @@ def write_page(path: Path, page: str) -> None:
 
 def study(pairs: Pairs) -> Study:
     """Both analyses of the pairs of one figure. InputError: too few pairs, or nothing to compare over."""
-    from casa.errors import InputError
     from casa.qc.agreement import bland_altman, passing_bablok
 
     first: FloatArray = pairs.first

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from casa.audit import AuditLog, file_digest, read_audit
+from casa.audit import AuditLog, file_digest, now_utc, read_audit
 from casa.calibrate.control import read_log
 from casa.errors import InputError
 from casa.record import Recording
@@ -46,7 +46,8 @@ _SCALE = ("name", "um_per_px_x", "um_per_px_y", "chamber_depth_um", "chamber_fac
 class Run:
     """One run: its figures by name (None where not known), and what it was made with (``setup``, by dotted name).
 
-    ``targets`` are (mean, sd) that a certificate gives; ``note`` is why a new baseline begins with this run, else "".
+    ``recording_id`` is "" of a count of beads; ``targets`` are (mean, sd) that a certificate gives; ``note`` is why a
+    new baseline begins with this run, else "".
     """
 
     number: int
@@ -56,6 +57,13 @@ class Run:
     figures: Mapping[str, float | None]
     targets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     note: str = ""
+    recording_id: str = ""
+
+
+def check_name(path: Path) -> None:
+    """Raise InputError where a series cannot have this name: other files must not be taken for one, or written over."""
+    if path.suffix.lower() == ".csv" or (path.suffix.lower() != ".qc" and not path.exists()):
+        raise InputError(f"{path}: a series of control runs is a file that ends in .qc: {path.with_suffix('.qc').name}")
 
 
 def read_series(path: Path) -> list[Run]:
@@ -70,23 +78,30 @@ def read_series(path: Path) -> list[Run]:
     if path.suffix.lower() == ".csv":
         runs = _bead_runs(path)
     else:
-        runs, note = [], ""
-        for line in read_audit(path).lines:
-            if line.event == "break":
-                note = str(line.details.get("why", "")) or "new baseline"
-            elif line.event == "control":
-                runs.append(_run(path, line.number, line.utc, line.details, note))
-                note = ""
+        runs = _control_runs(path)[0]
     if not runs:
         raise InputError(f"{path}: holds no run of a control; `casa qc add {path} RUN.h5` adds one")
     return runs
+
+
+def _control_runs(path: Path) -> tuple[list[Run], str]:
+    """The runs of a series, and why a new baseline begins with its next one, "" where none does."""
+    runs, note = [], ""
+    for line in read_audit(path).lines:
+        if line.event == "break":
+            note = str(line.details.get("why", "")) or "new baseline"
+        elif line.event == "control":
+            runs.append(_run(path, line.number, line.utc, line.details, note))
+            note = ""
+    return runs, note
 
 
 def _run(path: Path, number: int, utc: str, details: Mapping[str, Any], note: str) -> Run:
     try:
         figures = {str(k): None if v is None else float(v) for k, v in details["figures"].items()}
         setup = {str(k): str(v) for k, v in details["setup"].items()}
-        return Run(number, utc, str(details["recording"]), setup, figures, note=note)
+        found = str(details.get("recording_id") or "")
+        return Run(number, utc, str(details["recording"]), setup, figures, note=note, recording_id=found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: line {number + 1} is an event `control` that casa qc did not write") from error
 
@@ -102,37 +117,77 @@ def _bead_runs(path: Path) -> list[Run]:
     ]  # fmt: skip
 
 
-def add_run(path: Path, recording: Path, control: str | None = None, video: str | None = None) -> Run:
-    """Add a recording of the control to a series (made where there is none).
+@dataclass(slots=True)
+class Addition:
+    """Recordings on their way into a series: read and judged before any is written, so that all are added or none.
 
-    Parameters
-    ----------
-    control : what the control is; by default what the series' last run was of.
-    video : name of the video, where the control is this very video, so that another one begins a new baseline.
-
-    Raises
-    ------
-    InputError : the recording broke off, has no sperm to measure, or is in the series already.
-    CasaError : the series was edited, or cannot be written.
+    ``runs`` are those of the series with the new ones after them.
     """
-    runs = [line for line in read_audit(path).lines if line.event == "control"] if path.exists() else []
-    if control is None:
-        control = runs[-1].subject if runs else "control"
-    with Recording(recording) as opened:
-        found = opened.recording_id
-        for line in runs:
-            if line.details.get("recording_id") == found:
-                raise InputError(f"{recording}: is in this series already, as run of {line.utc[:10]}")
-        setup = _setup(opened.session) | {"control": control}
-        video_sha256 = opened.session.get("source", {}).get("sha256")
-        if video is not None and video_sha256:
-            setup["control video"] = str(video_sha256)
-        figures = figures_of(opened, recording)
-    line = AuditLog(path).append(
-        "control", control, recording=video or str(recording), recording_id=found,
-        recording_sha256=file_digest(recording), video_sha256=video_sha256, setup=setup, figures=figures,
-    )  # fmt: skip
-    return _run(path, line.number, line.utc, line.details, "")
+
+    path: Path
+    runs: list[Run]
+    _note: str
+    _lines: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    @classmethod
+    def to(cls, path: Path) -> Addition:
+        """To a series, which may be new.
+
+        Raises
+        ------
+        InputError : no name for a series, or no series. CasaError : it was edited, or cannot be written.
+        """
+        check_name(path)
+        AuditLog(path).check()
+        runs, note = _control_runs(path) if path.exists() else ([], "")
+        return cls(path, runs, note)
+
+    def read(self, recording: Path, control: str | None = None, video: str | None = None) -> None:
+        """Read a recording of the control.
+
+        Parameters
+        ----------
+        control : what the control is; by default what the series' last run was of.
+        video : name of the video, where the control is this very video, so that another one begins a new baseline.
+
+        Raises
+        ------
+        InputError : the recording broke off, has no sperm to measure, or is in the series already.
+        """
+        if control is None:
+            control = self.runs[-1].setup.get("control", "control") if self.runs else "control"
+        with Recording(recording) as opened:
+            found = opened.recording_id
+            for run in self.runs:
+                if run.recording_id == found:
+                    raise InputError(f"{recording}: is in this series already, as run of {run.utc[:10]}")
+            setup = _setup(opened.session) | {"control": control}
+            video_sha256 = opened.session.get("source", {}).get("sha256")
+            if video is not None and video_sha256:
+                setup["control video"] = str(video_sha256)
+            figures = figures_of(opened, recording)
+        details = {
+            "recording": video or str(recording), "recording_id": found, "recording_sha256": file_digest(recording),
+            "video_sha256": video_sha256, "setup": setup, "figures": figures,
+        }  # fmt: skip
+        number = self.runs[-1].number + 1 if self.runs else 1
+        self.runs.append(_run(self.path, number, now_utc(), details, self._note))
+        self._lines.append((control, details))
+        self._note = ""
+
+    def write(self) -> None:
+        """Add what was read. Raises CasaError where the series cannot be written."""
+        for control, details in self._lines:
+            AuditLog(self.path).append("control", control, **details)
+        self._lines.clear()
+
+
+def add_run(path: Path, recording: Path, control: str | None = None, video: str | None = None) -> Run:
+    """Add one recording of the control to a series (made where there is none); see `Addition`."""
+    addition = Addition.to(path)
+    addition.read(recording, control, video)
+    addition.write()
+    return addition.runs[-1]
 
 
 def begin_anew(path: Path, why: str) -> None:

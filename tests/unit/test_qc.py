@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from recordings import write_recording
 from running import casa
 from samples import record_field
+from typer.testing import CliRunner
 
-from casa.audit import AuditLog
+from casa.audit import AuditLog, read_audit
 from casa.calibrate.control import ControlDay, append_log
+from casa.cli.main import app
 from casa.errors import CasaError, InputError
 from casa.qc.charts import levey_jennings
 from casa.qc.evaluate import Chart, evaluate
@@ -199,6 +202,43 @@ def test_recordings_are_added_once_and_judged(recorded, tmp_path):
     begin_anew(series, "new lamp")
     again = casa("qc", "check", series, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("series", "options", "told"),
+    [
+        ("straws.csv", (), r"straws\.csv: a series of control runs is a file that ends in \.qc: straws\.qc"),
+        ("straws.h5", (), r"straws\.h5: a series of control runs is a file that ends in \.qc"),
+        ("s.qc", ("--baseline", "4"), r"--baseline 4: expected at least 5"),
+        ("s.qc", ("--figure", "vcl"), r"--figure vcl: is none; there are concentration_m_per_ml, pr_percent"),
+        ("s.qc", ("--figure", "jitter_px"), r"--figure jitter_px: is in no run of this series"),
+        ("s.qc", ("--page", "none/p.html"), r"--page .*none/p\.html: the folder .*none does not exist"),
+        ("s.qc", ("--page", "0.h5"), r"--page .*0\.h5: expected the name of an HTML file, as 0\.html"),
+        ("s.qc", ("--audit-log", "none/log"), r"none/log: the audit log cannot be written"),
+        ("s.qc", ("1.h5", "0.h5"), r"0\.h5: is in this series already"),
+    ],
+)
+def test_what_cannot_be_done_whole_changes_no_series(recorded, tmp_path, monkeypatch, series, options, told):
+    for n in (0, 1):
+        (tmp_path / f"{n}.h5").write_bytes((recorded / f"{n}.h5").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(app, ["qc", "add", series, "0.h5", *options])
+    assert failed.exit_code != 0
+    assert re.search(told, str(failed.exception))
+    assert "\n" not in str(failed.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.h5", "1.h5"]
+
+
+def test_adding_is_logged_and_checking_only_reads(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("CASA_AUDIT_LOG", str(tmp_path / "lab.audit"))
+    series, options = str(tmp_path / "s.qc"), ["--baseline", "6", "--figure", "heads_per_frame"]
+    files = [str(recorded / f"{n}.h5") for n in range(7)]
+    assert CliRunner().invoke(app, ["qc", "add", series, *files, *options]).exit_code == 1
+    (line,) = read_audit(tmp_path / "lab.audit").lines
+    assert (line.event, line.subject) == ("qc alarm", series)
+    before = (tmp_path / "s.qc").read_bytes(), (tmp_path / "lab.audit").read_bytes()
+    assert CliRunner().invoke(app, ["qc", "check", series, *options]).exit_code == 1
+    assert ((tmp_path / "s.qc").read_bytes(), (tmp_path / "lab.audit").read_bytes()) == before
 
 
 def test_an_edited_series_is_told_with_its_line(tmp_path):
