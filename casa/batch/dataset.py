@@ -39,8 +39,13 @@ def check_columns(item: Item) -> None:
         raise InputError(f"{item.uri}: column {taken[0]} of the manifest has the name of one of casa's own; rename it")
 
 
-def recording_row(path: Path, item: Item | None = None) -> dict[str, Any]:
-    """The row of a recording in the table of recordings; ``item`` says what it was made from, where that is known.
+def recording_row(path: Path, item: Item | None = None, sha256: str | None = None) -> dict[str, Any]:
+    """The row of a recording in the table of recordings.
+
+    Parameters
+    ----------
+    item : what it was made from, where that is known.
+    sha256 : of what it was made from, where the recording itself does not say.
 
     Raises
     ------
@@ -57,7 +62,7 @@ def recording_row(path: Path, item: Item | None = None) -> dict[str, Any]:
     row: dict[str, Any] = {
         "recording": path.stem if item is None else item.recording,
         "path": source.uri if item is None else item.uri,
-        "sha256": session["source"].get("sha256"),
+        "sha256": session["source"].get("sha256") or sha256,
         "settings": fingerprint(settings),
         "width_px": source.width_px,
         "height_px": source.height_px,
@@ -112,15 +117,15 @@ _TEXT = {"recording", "path", "sha256", "settings", "timestamps", "flags", "cali
          *(f"model_{name}" for name in ("name", "sha256", "backend", "device", "precision"))}  # fmt: skip
 
 
-def write_tables(path: Path, item: Item, folder: Path) -> Iterator[tuple[str, Path]]:
+def write_tables(path: Path, item: Item, folder: Path, sha256: str | None) -> Iterator[tuple[str, Path]]:
     """Write the tables of a recording into a folder; gives each one's name and file.
 
     Parameters
     ----------
     path : the recording, complete.
-    item : what it was made from; its name goes into each row.
+    item : what it was made from; its name goes into each row. sha256 : as in ``recording_row``.
     """
-    row = recording_row(path, item)
+    row = recording_row(path, item, sha256)
     with Recording(path) as recording:
         yield "recordings", _write(folder / "recordings.parquet", _row_table(row, item))
         for name, columns in _tables_of(recording).items():

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from casa.batch.content import content_sha256, sample_sha256, stamp_and_size
 from casa.batch.store import filesystem, is_remote, local_path
 from casa.errors import CasaError, InputError
+from casa.sources.images import SUFFIXES as PICTURE_SUFFIXES
 
 #: What is taken for a recording in a folder; a file that is named is taken whatever its name ends in.
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mkv", ".avi", ".mov", ".webm", ".mpg", ".mpeg", ".wmv")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: Columns of a manifest with a meaning; others are carried into the table of recordings.
 MANIFEST_COLUMNS = ("path", "recording", "calibration", "fps")
-_SAMPLED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Item:
     uri : absolute path, address for fsspec, or ``simulator:PRESET:SEED``.
     recording : what it is called in the results.
     stamp : changes when the file does; "" where that cannot be told.
-    n_bytes : None of folders of pictures and simulated ones.
+    n_bytes : of the file, or of a folder's pictures together; None of simulated ones, and where it is not known.
     calibration, fps_hz : instead of the batch's own; None: that.
     columns : what else the manifest says of it.
     """
@@ -99,16 +99,11 @@ def _of_folder(folder: Path) -> list[Item]:
 
 
 def _local(path: Path) -> Item:
-    found = path.stat()
-    if path.is_dir():
-        return Item(str(path))
-    return Item(str(path), stamp=local_stamp(path), n_bytes=found.st_size)
-
-
-def local_stamp(path: Path) -> str:
-    """Changes when a file is written to. Raises OSError where it is gone."""
-    found = path.stat()
-    return f"{found.st_size}:{found.st_mtime_ns}"
+    try:
+        stamp, n_bytes = stamp_and_size(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    return Item(str(path), stamp=stamp, n_bytes=n_bytes)
 
 
 def _expand_remote(text: str) -> list[Item]:
@@ -231,7 +226,10 @@ def _alike(items: list[Item]) -> Iterable[list[Item]]:
         for group in groups:
             by_key = defaultdict(list)
             for item in group if len(group) > 1 else ():
-                by_key[key(item)].append(item)
+                try:
+                    by_key[key(item)].append(item)
+                except OSError:
+                    continue  # is like no other; that it cannot be read is told when its turn comes
             finer += list(by_key.values())
         groups = finer
     return [group for group in groups if len(group) > 1]
@@ -243,20 +241,11 @@ def _sample(item: Item) -> str:
         key, _, value = item.stamp.partition(":")[2].partition("=")
         sums = key in ("ETag", "etag", "md5Hash") and not item.uri.startswith("http")  # a time is no sum
         return f"{item.uri.split('://')[0]} {value}" if sums and value else item.uri
-    with open(item.uri, "rb") as stream:
-        head = stream.read(_SAMPLED_BYTES)
-        stream.seek(max((item.n_bytes or 0) - _SAMPLED_BYTES, 0))
-        return hashlib.sha256(head + stream.read(_SAMPLED_BYTES)).hexdigest()
+    return sample_sha256(Path(item.uri))
 
 
 def _content(item: Item) -> str:
     return _sample(item) if is_remote(item.uri) else content_sha256(Path(item.uri))
-
-
-def content_sha256(path: Path) -> str:
-    """The hex sha256 of a file. Raises OSError."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _named(items: list[Item]) -> list[Item]:

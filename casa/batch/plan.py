@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from casa.batch.content import content_sha256
 from casa.batch.dataset import TABLES, check_columns
-from casa.batch.inputs import Item, content_sha256
+from casa.batch.inputs import Item
 from casa.batch.settings import canonical, differences, fingerprint, networks, settings_of
 from casa.batch.store import TEMPORARY, Store, is_remote
 from casa.calibrate.profile import load_profile

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from casa import __version__
+from casa.batch.content import content_sha256, stamp_and_size
 from casa.batch.dataset import write_tables
-from casa.batch.inputs import Item, local_stamp
+from casa.batch.inputs import Item
 from casa.batch.plan import SETTINGS, Job, mark_name, results_of
 from casa.batch.scratch import scratch
 from casa.batch.settings import differences, fingerprint, settings_of_session
@@ -73,7 +74,8 @@ def analyse(job: Job, on_frames: OnFrames = lambda done, total: None) -> dict[st
         calibration = Calibration(**job.calibration)
     with scratch() as folder:
         path = folder / f"{job.recording}.h5"
-        with open_source(_fetched(job.item, folder), config.source) as source:
+        fetched = _fetched(job.item, folder)
+        with open_source(fetched, config.source) as source:
             total, seen = source.info.n_frames, 0
 
             def on_frame() -> None:
@@ -84,6 +86,7 @@ def analyse(job: Job, on_frames: OnFrames = lambda done, total: None) -> dict[st
             result = replay(
                 source, path, config, calibration, on_frame=on_frame, command=job.command, origin=job.item.uri
             )
+        folder_sha256 = content_sha256(Path(fetched)) if Path(fetched).is_dir() else None
         _check_unchanged(job.item)
         if not result.account.processed:
             raise InputError(f"{job.item.uri}: none of its {result.account.captured} frames could be analysed")
@@ -93,8 +96,8 @@ def analyse(job: Job, on_frames: OnFrames = lambda done, total: None) -> dict[st
 
             made["report"] = path.with_suffix(".html")
             write_report(path, made["report"])
-        sha256 = _check_settings(job, path)
-        made |= dict(write_tables(path, job.item, folder))
+        sha256 = _check_settings(job, path) or folder_sha256
+        made |= dict(write_tables(path, job.item, folder, sha256))
         names = results_of(job.recording)
         sizes = {names[kind]: store.put(file, names[kind]) for kind, file in made.items()}
     mark = {
@@ -146,7 +149,7 @@ def _check_unchanged(item: Item) -> None:
     if is_remote(item.uri) or item.n_bytes is None:
         return
     try:
-        stamp = local_stamp(Path(item.uri))
+        stamp, _ = stamp_and_size(Path(item.uri))
     except OSError:
         raise InputError(f"{item.uri}: has vanished since the batch began") from None
     if stamp != item.stamp:

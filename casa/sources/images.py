@@ -25,6 +25,12 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, not of its subfolders, in the order in which they are frames. Raises OSError."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted(files, key=lambda path: (natural_key(path.name), path.name))
+
+
 class ImageFolderSource(Closing):
     """The pictures of a folder (not of its subfolders), 8 or 16 bits, gray or colour, all of one size.
 
@@ -39,10 +45,9 @@ class ImageFolderSource(Closing):
     def __init__(self, folder: Path, config: SourceConfig) -> None:
         self._config = config
         try:
-            files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+            self._files = pictures_in(folder)
         except OSError as error:
             raise InputError(f"{folder}: the folder cannot be read ({error.strerror})") from error
-        self._files = sorted(files, key=lambda path: (natural_key(path.name), path.name))
         if not self._files:
             raise InputError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
         if config.fps_hz is None:

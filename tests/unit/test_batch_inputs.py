@@ -30,8 +30,27 @@ def test_a_folder_gives_its_videos_and_those_below_in_order(tmp_path: Path):
 
 
 def test_a_folder_of_pictures_is_a_recording(tmp_path: Path):
-    files(tmp_path, "field/0.png", "field/1.png")
-    assert [(item.recording, item.n_bytes) for item in find([str(tmp_path / "field")])] == [("field", None)]
+    field = files(tmp_path, "field/0.png", "field/1.png", "field/notes.txt") / "field"
+    (before,) = find([str(field)])
+    assert (before.recording, before.n_bytes) == ("field", 2 * len("content of field/0.png"))
+    (field / "notes.txt").write_text("not a picture")
+    assert find([str(field)]) == [before]
+    (field / "1.png").write_text("content of FIELD/1.png")
+    os.utime(field / "1.png", ns=(0, 0))
+    changed = find([str(field)])[0].stamp
+    (field / "1.png").rename(field / "2.png")
+    assert len({before.stamp, changed, find([str(field)])[0].stamp}) == 3
+
+
+def test_a_copy_of_a_folder_of_pictures_is_told_whatever_its_pictures_are_called(tmp_path: Path):
+    for name, data in {"a/2.png": "2", "a/10.png": "10", "b/02.png": "2", "b/10.png": "10",
+                       "c/2.png": "10", "c/10.png": "2"}.items():  # c: the same pictures in another order  # fmt: skip
+        files(tmp_path, name)
+        (tmp_path / name).write_text(data.rjust(200_000))
+    folders = [str(tmp_path / name) for name in "abc"]
+    with pytest.raises(InputError, match=r"b: is a copy of .*a;"):
+        find(folders)
+    assert [item.recording for item in find(folders, skip_duplicates=True)] == ["a", "c"]
 
 
 def test_globs_addresses_and_simulated_ones(tmp_path: Path):
