@@ -196,7 +196,7 @@ def _once(items: list[Item], skip: bool, said: Callable[[str], None]) -> list[It
     first: dict[str, Item] = {}
     for item in items:
         if item.uri in first:
-            _twice(f"{item.uri}: is given twice", skip, said)
+            told_twice(f"{item.uri}: is given twice", skip, said)
         else:
             first[item.uri] = item
     by_size = defaultdict(list)
@@ -207,12 +207,13 @@ def _once(items: list[Item], skip: bool, said: Callable[[str], None]) -> list[It
     for alike in by_size.values():
         for same in _alike(alike):
             for copy in same[1:]:
-                _twice(f"{copy.uri}: is a copy of {same[0].uri}", skip, said)
+                told_twice(f"{copy.uri}: is a copy of {same[0].uri}", skip, said)
                 copies[copy.uri] = same[0].uri
     return [item for item in first.values() if item.uri not in copies]
 
 
-def _twice(what: str, skip: bool, said: Callable[[str], None]) -> None:
+def told_twice(what: str, skip: bool, said: Callable[[str], None]) -> None:
+    """Refuse ``what``, a recording that is there twice; with ``skip`` say that it is left out."""
     if not skip:
         raise InputError(f"{what}; give each recording once, or --skip-duplicates to leave out the second")
     said(f"{what}; left out")

@@ -17,6 +17,7 @@ from typing import Any
 from casa.batch.content import content_sha256
 from casa.batch.dataset import TABLES, check_columns
 from casa.batch.inputs import Item
+from casa.batch.moved import find_moved
 from casa.batch.settings import canonical, differences, fingerprint, networks, settings_of
 from casa.batch.store import TEMPORARY, Store, is_remote
 from casa.calibrate.profile import load_profile
@@ -80,6 +81,7 @@ def make_plan(
     calibration: str | None = None,
     *,
     force: bool = False,
+    skip_duplicates: bool = False,
     report: bool = False,
     command: str = "",
     said: Callable[[str], None] = lambda _: None,
@@ -90,17 +92,20 @@ def make_plan(
     ----------
     config : with backend and device resolved (``casa.batch.settings.resolved``).
     force : analyse again what is finished with other settings, or has changed since.
-    said : told, a line each, what is done again and why.
+    skip_duplicates : leave out a copy of what is finished and lies elsewhere.
+    said : told, a line each, what is done again and why, what has moved, and what is left out.
 
     Raises
     ------
-    InputError : what is finished was analysed with other settings, or has changed, and ``force`` is not given.
+    InputError : what is finished was analysed with other settings, or has changed, and ``force`` is not given; or a
+        copy of what is finished, and ``skip_duplicates`` is not given.
     """
     marks = read_marks(store)
     if not store.sizes(SETTINGS) and any(store.sizes(f) for f in (RECORDINGS, *(f"{DATASET}/{t}" for t in TABLES))):
         raise InputError(f"{store.root}: has a folder {RECORDINGS} or {DATASET} that no batch made; give another -o")
     _clear_unfinished(store, marks)
-    by_uri = {mark["uri"]: mark for mark in marks.values()}
+    items, moved = find_moved(items, marks, skip_duplicates, said)
+    by_uri = {mark["uri"]: mark for mark in marks.values()} | moved
     items = _keep_names(items, by_uri, marks)
     profiles: dict[str | None, Calibration | None] = {None: None}
     used, known = networks(config), dict[str, dict[str, Any]]()
@@ -131,6 +136,7 @@ def make_plan(
     for job, mark in other:
         _forget(store, mark)
         jobs.append(job)
+    _follow(store, [mark for mark in finished if mark["uri"] in moved], marks, said)
     if lost:
         said(f"results of {lost} finished recordings are missing or cut off: these are analysed again")
     for key, settings in known.items():
@@ -205,6 +211,18 @@ def _forget(store: Store, mark: dict[str, Any]) -> None:
     store.remove(mark_name(mark["recording"]))
     for name in mark["results"]:
         store.remove(name)
+
+
+def _follow(
+    store: Store, moved: list[dict[str, Any]], marks: dict[str, dict[str, Any]], said: Callable[[str], None]
+) -> None:
+    """Write where finished recordings lie now into their marks."""
+    for mark in moved:
+        store.write(mark_name(mark["recording"]), json.dumps(mark, indent=1).encode())
+    if moved:
+        first = f"{marks[moved[0]['recording']]['uri']} is {moved[0]['uri']} now"
+        more = f", and {len(moved) - 1} more" if len(moved) > 1 else ""
+        said(f"finished recordings have moved and are not analysed again: {first}{more}")
 
 
 def _unchanged(item: Item, mark: dict[str, Any]) -> bool:

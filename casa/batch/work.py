@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from casa import __version__
-from casa.batch.content import content_sha256, stamp_and_size
+from casa.batch.content import content_sha256, sample_sha256, stamp_and_size
 from casa.batch.dataset import write_tables
 from casa.batch.inputs import Item
 from casa.batch.plan import SETTINGS, Job, mark_name, results_of
@@ -86,7 +86,7 @@ def analyse(job: Job, on_frames: OnFrames = lambda done, total: None) -> dict[st
             result = replay(
                 source, path, config, calibration, on_frame=on_frame, command=job.command, origin=job.item.uri
             )
-        folder_sha256 = content_sha256(Path(fetched)) if Path(fetched).is_dir() else None
+        sample, folder_sha256 = _sums(Path(fetched))
         _check_unchanged(job.item)
         if not result.account.processed:
             raise InputError(f"{job.item.uri}: none of its {result.account.captured} frames could be analysed")
@@ -106,6 +106,7 @@ def analyse(job: Job, on_frames: OnFrames = lambda done, total: None) -> dict[st
         "stamp": job.item.stamp,
         "n_bytes": job.item.n_bytes,
         "sha256": sha256,
+        "sample": sample,
         "settings": job.settings,
         "columns": job.item.columns,
         "results": sizes,
@@ -154,6 +155,12 @@ def _check_unchanged(item: Item) -> None:
         raise InputError(f"{item.uri}: has vanished since the batch began") from None
     if stamp != item.stamp:
         raise InputError(f"{item.uri}: has changed since the batch began; do it again when it is complete")
+
+
+def _sums(fetched: Path) -> tuple[str | None, str | None]:
+    """By what it is known should it move: its ``sample_sha256``, and of a folder, whose recording does not say, all."""
+    sample = sample_sha256(fetched) if fetched.exists() else None  # a simulated one is nowhere
+    return sample, content_sha256(fetched) if fetched.is_dir() else None
 
 
 def _check_settings(job: Job, path: Path) -> str | None:

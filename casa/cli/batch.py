@@ -90,14 +90,14 @@ def batch(
     with store.held():
         plan = make_plan(
             items, store, settings, calibration,
-            force=force, report=report, command=" ".join(sys.argv[1:]), said=_warn,
+            force=force, skip_duplicates=skip_duplicates, report=report, command=" ".join(sys.argv[1:]), said=_warn,
         )  # fmt: skip
         _caution(plan)
         result = _nothing(plan)
         if plan.jobs:
             pool = _pool(plan, cluster, workers, gpus)
             try:
-                with stop_on_interrupt() as stop, progress("analysing", len(items)) as bar:
+                with stop_on_interrupt() as stop, progress("analysing", len(plan.jobs) + len(plan.finished)) as bar:
                     bar.advance(len(plan.finished))
                     result = run(
                         plan, pool, store, retries=retries, stop=stop,

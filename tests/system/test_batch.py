@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import itertools
 import json
 import os
 import re
@@ -142,6 +143,47 @@ def test_other_settings_are_not_mixed_in(archive: Path, finished: Path, casa, ca
     casa(capsys, "batch", archive, "-o", finished, "--max-frames", "20")
     casa.one_line(2, "other settings", "and 2 more", "--force")
     assert tables_in(finished) == before
+
+
+def _manifest(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(["path,fps,sample", *rows, ""]))
+    return path
+
+
+def test_what_has_moved_is_not_analysed_again_and_what_has_changed_is_told(archive, casa, capsys, tmp_path: Path):
+    import av
+    import cv2
+
+    old, new, output = tmp_path / "old", tmp_path / "new", tmp_path / "out"
+    (old / "pictures").mkdir(parents=True)
+    shutil.copy(archive / "field0.mp4", old)
+    with av.open(archive / "field1.mp4") as video:
+        for frame in itertools.islice(video.decode(video=0), 12):
+            cv2.imwrite(str(old / "pictures" / f"{frame.pts:06d}.png"), frame.to_ndarray(format="gray"))
+    rows = ["field0.mp4,,A", "pictures,50,A"]
+    casa(capsys, "batch", _manifest(old / "m.csv", rows), "-o", output, "--json")
+    assert casa.code == 0, casa.err
+    tables, marks = tables_in(output), marks_in(output)
+    assert all(row["sha256"] for row in rows_in(output, "recordings"))
+
+    shutil.copytree(old, new)
+    casa(capsys, "batch", new / "m.csv", "-o", output).one_line(2, "new/field0.mp4: is a copy of", "--skip-duplicates")
+    casa(capsys, "batch", new / "m.csv", "-o", output, "--skip-duplicates", "--json")
+    assert json.loads(casa.out)["recordings"] == 0
+    assert (marks_in(output), casa.err.count("left out")) == (marks, 2)
+    shutil.rmtree(old)
+    for told in (1, 0):  # the second time they lie where they did
+        casa(capsys, "batch", new / "m.csv", "-o", output, "--json")
+        assert (casa.code, json.loads(casa.out)["finished_before"], json.loads(casa.out)["analysed"]) == (0, 2, 0)
+        lines = casa.err.splitlines()
+        assert ["have moved" in line and "and 1 more" in line for line in lines] == [True] * told, casa.err
+    assert tables_in(output) == tables
+    places = {json.loads(mark)["uri"] for mark in marks_in(output).values()}
+    assert places == {str(new / "field0.mp4"), str(new / "pictures")}
+
+    picture = min((new / "pictures").iterdir())
+    picture.write_bytes(picture.read_bytes() + b"and more")
+    casa(capsys, "batch", new / "m.csv", "-o", output).one_line(2, "pictures has changed", "--force")
 
 
 def test_what_fails_stops_nothing_and_is_listed(archive: Path, casa, capsys, tmp_path: Path):
