@@ -30,7 +30,7 @@ class Item:
     Parameters
     ----------
     uri : absolute path, address for fsspec, or ``simulator:PRESET:SEED``.
-    recording : what it is called in the results.
+    recording : what it is called in the results; ``named``: the manifest says so.
     stamp : changes when the file does; "" where that cannot be told.
     n_bytes : of the file, or of a folder's pictures together; None of simulated ones, and where it is not known.
     calibration, fps_hz : instead of the batch's own; None: that.
@@ -39,6 +39,7 @@ class Item:
 
     uri: str
     recording: str = ""
+    named: bool = False
     stamp: str = ""
     n_bytes: int | None = None
     calibration: str | None = None
@@ -265,7 +266,7 @@ def _named(items: list[Item]) -> list[Item]:
             name = form(item.uri)
             if counts[name.lower()] == 1 and name.lower() not in taken:
                 names[item.uri] = name
-    return [replace(item, recording=names[item.uri]) for item in items]
+    return [replace(item, recording=names[item.uri], named=bool(item.recording)) for item in items]
 
 
 def clean(text: str) -> str:

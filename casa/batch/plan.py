@@ -91,7 +91,7 @@ def make_plan(
     Parameters
     ----------
     config : with backend and device resolved (``casa.batch.settings.resolved``).
-    force : analyse again what is finished with other settings, or has changed since.
+    force : analyse again what is finished with other settings or another name, or has changed since.
     skip_duplicates : leave out a copy of what is finished and lies elsewhere.
     said : told, a line each, what is done again and why, what has moved, and what is left out.
 
@@ -123,7 +123,11 @@ def make_plan(
         mark = by_uri.get(item.uri)
         if mark is None:
             jobs.append(job)
-        elif mark["settings"] != job.settings or mark["columns"] != item.columns or not _unchanged(item, mark):
+        elif (
+            mark["settings"] != job.settings
+            or (mark["recording"], mark["columns"]) != (item.recording, item.columns)
+            or not _unchanged(item, mark)
+        ):
             other.append((job, mark))
         elif any(present.get(name) != size for name, size in mark["results"].items()):
             lost += 1
@@ -172,12 +176,15 @@ def _alike(
 
 
 def _keep_names(items: Sequence[Item], by_uri: dict[str, dict[str, Any]], marks: dict[str, Any]) -> list[Item]:
-    """What was analysed before keeps its name, and gives it to nobody else."""
-    named = []
+    """What was analysed before keeps its name, and gives it to nobody else; but for what a manifest says."""
+    named, own = [], {by_uri[item.uri]["recording"] for item in items if item.uri in by_uri}
     for item in items:
-        mark = by_uri.get(item.uri)
-        name = item.recording if mark is None else mark["recording"]
-        if mark is None and name in marks:
+        mark, name = by_uri.get(item.uri), item.recording
+        if item.named and name in marks and name not in own:
+            raise InputError(f"{item.uri}: {marks[name]['uri']} is finished as {name!r} here; give another name")
+        if mark is not None and not item.named:
+            name = mark["recording"]
+        elif mark is None and not item.named and name in marks:
             name = f"{name}_{fingerprint({'uri': item.uri})[:8]}"
         named.append(replace(item, recording=name))
     counts = Counter(item.recording for item in named)
@@ -240,6 +247,8 @@ def _why_other(store: Store, other: list[tuple[Job, dict[str, Any]]], known: dic
         before = json.loads(store.read(f"{SETTINGS}/{mark['settings']}.json") or b"{}")
         key, (old, new) = next(iter(differences(before, known[job.settings]).items()), ("settings", (None, None)))
         what = f"was analysed with other settings ({key}: {old} then, {new} now)"
+    elif mark["recording"] != job.recording:
+        what = f"is called {job.recording} in the manifest now"
     elif mark["columns"] != job.item.columns:
         what = "has other columns in the manifest now"
     else:

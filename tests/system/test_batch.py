@@ -145,8 +145,8 @@ def test_other_settings_are_not_mixed_in(archive: Path, finished: Path, casa, ca
     assert tables_in(finished) == before
 
 
-def _manifest(path: Path, rows: list[str]) -> Path:
-    path.write_text("\n".join(["path,fps,sample", *rows, ""]))
+def _manifest(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join((*lines, "")))
     return path
 
 
@@ -160,8 +160,8 @@ def test_what_has_moved_is_not_analysed_again_and_what_has_changed_is_told(archi
     with av.open(archive / "field1.mp4") as video:
         for frame in itertools.islice(video.decode(video=0), 12):
             cv2.imwrite(str(old / "pictures" / f"{frame.pts:06d}.png"), frame.to_ndarray(format="gray"))
-    rows = ["field0.mp4,,A", "pictures,50,A"]
-    casa(capsys, "batch", _manifest(old / "m.csv", rows), "-o", output, "--json")
+    manifest = _manifest(old / "m.csv", "path,fps,sample", "field0.mp4,,A", "pictures,50,A")
+    casa(capsys, "batch", manifest, "-o", output, "--json")
     assert casa.code == 0, casa.err
     tables, marks = tables_in(output), marks_in(output)
     assert all(row["sha256"] for row in rows_in(output, "recordings"))
@@ -184,6 +184,16 @@ def test_what_has_moved_is_not_analysed_again_and_what_has_changed_is_told(archi
     picture = min((new / "pictures").iterdir())
     picture.write_bytes(picture.read_bytes() + b"and more")
     casa(capsys, "batch", new / "m.csv", "-o", output).one_line(2, "pictures has changed", "--force")
+
+    header = "path,fps,sample,recording"
+    named = _manifest(new / "m.csv", header, "field0.mp4,,A,field0", "pictures,50,A,p")
+    casa(capsys, "batch", named, "-o", output).one_line(2, "pictures is called p in the manifest now", "--force")
+    _manifest(named, header, "field0.mp4,,A,q", "pictures,50,A,field0")
+    casa(capsys, "batch", named, "-o", output, "--force", "--max-frames", "3", "--json")
+    assert (casa.code, sorted(marks_in(output))) == (0, ["field0.json", "q.json"]), casa.err
+    assert {Path(row["path"]).name: row["recording"] for row in rows_in(output, "recordings")} == {
+        "field0.mp4": "q", "pictures": "field0"
+    }  # fmt: skip
 
 
 def test_what_fails_stops_nothing_and_is_listed(archive: Path, casa, capsys, tmp_path: Path):
