@@ -143,18 +143,25 @@ def _manifest(path: Path) -> list[Item]:
     """The rows of a manifest: CSV with a header; relative paths are taken from where it lies."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, skipinitialspace=True, strict=True))
+            reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a manifest ({error})") from error
-    if not rows or "path" not in rows[0]:
-        raise InputError(f"{path}: a manifest needs a header with a column path, and a row for each recording")
-    return [_of_row(f"{path}:{number}", row, path.parent) for number, row in enumerate(rows, 2)]
+    if not rows or "path" not in names:
+        raise InputError(
+            f"{path}: a manifest needs a header with a column path, parted by commas, and a row for each recording"
+        )
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{path}: has two columns {twice}; name each otherwise")
+    return [_of_row(f"{path}:{number}", row, path.parent) for number, row in rows]
 
 
 def _of_row(where: str, row: dict[str, str | None], folder: Path) -> Item:
     if None in row or any(value is None for value in row.values()):
         raise InputError(f"{where}: has more or fewer cells than the header")
-    cells = {key.strip(): (value or "").strip() for key, value in row.items()}
+    cells = {key: (value or "").strip() for key, value in row.items()}
     if not cells["path"]:
         raise InputError(f"{where}: path is empty")
     text = cells["path"]
