@@ -1,6 +1,7 @@
 """Two runs over the same recordings: which figures moved and by how much, and what of the settings differed.
 
-Recordings are paired by their content (sha256), or by name where that is not known. A figure's change is the mean
+Recordings are paired by their content (sha256), or by name where that is not known; of two runs of one recording each,
+these two are a pair in any case. A figure's change is the mean
 over pairs of second minus first, with Student's 95 % interval; it has *moved* where the interval leaves out zero (one
 in twenty does by chance alone where nothing changed but noise).
 """
@@ -56,9 +57,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What ``compare`` found; ``settings`` by dotted key with the values of each run, in order of recordings."""
+    """What ``compare`` found.
+
+    Parameters
+    ----------
+    pairs : how many.
+    alone : names of the only recordings of each run, where nothing else pairs them; ``differ``: their content is
+        another, and not just unknown.
+    settings : by dotted key the values of each run, in order of recordings.
+    """
 
     pairs: int
+    alone: tuple[str, str] | None
+    differ: bool
     only_first: list[str]
     only_second: list[str]
     changes: list[Change]
@@ -121,7 +132,7 @@ def _filesystem(path: str) -> tuple[Any, str]:
 
 
 def compare(first: Run, second: Run) -> Comparison:
-    """Compare two runs over the recordings that both have.
+    """Compare two runs over the recordings that both have, or the only one of each.
 
     Raises
     ------
@@ -131,7 +142,11 @@ def compare(first: Run, second: Run) -> Comparison:
     one, two = (
         {row[key]: (row, about) for row, about in zip(run.rows, run.settings, strict=True)} for run in (first, second)
     )
-    both = [name for name in one if name in two]
+    both, alone = [name for name in one if name in two], None
+    if not both and len(one) == len(two) == 1:
+        alone = first.rows[0]["recording"], second.rows[0]["recording"]
+        two = dict(zip(one, two.values(), strict=True))
+        both = list(one)
     if not both:
         raise InputError(f"{first.path} and {second.path} have no recording in common: nothing to compare")
     changes = []
@@ -139,8 +154,9 @@ def compare(first: Run, second: Run) -> Comparison:
         pairs = [(one[name][0], two[name][0]) for name in both]
         if (change := _change(figure, pairs)) is not None:
             changes.append(change)
-    alone, other = ([row["recording"] for name, (row, _) in s.items() if name not in both] for s in (one, two))
-    return Comparison(len(both), alone, other, changes, _settings([(one[name][1], two[name][1]) for name in both]))
+    settings = _settings([(one[name][1], two[name][1]) for name in both])
+    only = ([row["recording"] for name, (row, _) in s.items() if name not in both] for s in (one, two))
+    return Comparison(len(both), alone, alone is not None and key == "sha256", *only, changes, settings)
 
 
 def _key(first: Run, second: Run) -> str:

@@ -36,6 +36,8 @@ def result_json(first: str, second: str, found: Comparison) -> dict[str, Any]:
         "first": first,
         "second": second,
         "pairs": found.pairs,
+        "alone": found.alone,
+        "contents_differ": found.differ,
         "only_first": found.only_first,
         "only_second": found.only_second,
         "settings": {key: {"first": a, "second": b} for key, (a, b) in found.settings.items()},
@@ -61,12 +63,7 @@ def _print(first: str, second: str, found: Comparison, every: bool) -> None:
     from rich.table import Table
 
     console = Console()
-    alone = [
-        f"{len(rest)} only in {path}" for path, rest in ((first, found.only_first), (second, found.only_second)) if rest
-    ]
-    console.print(
-        f"{found.pairs} recordings in both" + "".join(f", {text}" for text in alone), soft_wrap=True, markup=False
-    )
+    console.print(_pairs(first, second, found), soft_wrap=True, markup=False)
     for key, (a, b) in found.settings.items():
         console.print(f"differs: {key}: {_values(a)} -> {_values(b)}", soft_wrap=True, markup=False, highlight=False)
     if not found.settings:
@@ -88,6 +85,17 @@ def _print(first: str, second: str, found: Comparison, every: bool) -> None:
             f"{change.most[0]} ({change.most[1]:+.3g})" if change.n_changed else "",
         )  # fmt: skip
     console.print(table)
+
+
+def _pairs(first: str, second: str, found: Comparison) -> str:
+    """What is compared, in a line."""
+    if found.alone is not None:
+        one, two = found.alone
+        why = "their videos are not the same" if found.differ else "nothing says that they are of one video"
+        return f"{one} with {two}, the only recordings of each: {why}"
+    rest = [f", {len(names)} only in {path}" for path, names in ((first, found.only_first), (second, found.only_second))
+            if names]  # fmt: skip
+    return f"{found.pairs} recording{'s' * (found.pairs != 1)} in both{''.join(rest)}"
 
 
 def _values(values: list[Any]) -> str:

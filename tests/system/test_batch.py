@@ -281,5 +281,9 @@ def test_two_runs_are_compared_figure_by_figure(archive: Path, finished: Path, c
     assert any(figure["pairs_changed"] for figure in found["figures"].values())
     casa(capsys, "compare", finished / "recordings" / "field0.h5", "short")
     assert casa.code == 0, casa.err
-    assert "1 recordings in both, 2 only in short" in casa.out
+    assert "1 recording in both, 2 only in short" in casa.out
+    runs = [path / "recordings" / f"field{k}.h5" for k, path in enumerate((finished, tmp_path / "short"))]
+    casa(capsys, "compare", *runs)
+    assert (casa.code, casa.err) == (0, "")
+    assert "field0 with field1, the only recordings of each: their videos are not the same" in casa.out
     casa(capsys, "compare", finished, "nothing").one_line(2, "nothing", "no such")

@@ -54,8 +54,17 @@ def test_what_is_unknown_on_a_side_is_left_out():
 
 
 def test_nothing_in_common_is_told():
-    with pytest.raises(InputError, match="no recording in common"):
-        compare(run("A", {"x": 1}), run("B", {"y": 1}))
+    for sums in (True, False):
+        with pytest.raises(InputError, match="no recording in common"):
+            compare(run("A", {"x": 1, "z": 2}, sums), run("B", {"y": 1}, sums))
+
+
+@pytest.mark.parametrize("sums", [True, False])
+def test_the_only_recordings_of_two_runs_are_a_pair(sums: bool):
+    found = compare(run("A", {"simulator_default_1": 10}, sums), run("B", {"run.b": 14}, sums))
+    assert (found.pairs, found.alone, found.differ) == (1, ("simulator_default_1", "run.b"), sums)
+    assert (found.only_first, found.only_second, found.changes[0].difference) == ([], [], 4)
+    assert compare(run("A", {"x": 1}), run("B", {"x": 2})).alone is None
 
 
 def test_what_differs_in_the_settings_is_told_once():
