@@ -14,20 +14,23 @@ import numpy as np
 
 from casa.batch.inputs import Item
 from casa.batch.settings import fingerprint, settings_of_session
+from casa.cells import MorphologyTable
 from casa.errors import InputError
 from casa.record import Recording
 from casa.record.export import kinematics_columns, track_columns
-from casa.tables import grade_columns
+from casa.tables import grade_columns, morphology_columns
 
 #: Tables of the data set, one folder each; the last two where clips were graded and heads examined.
 TABLES = ("recordings", "tracks", "kinematics", "grades", "morphology")
 _MEDIANS = ("vcl_um_s", "vsl_um_s", "vap_um_s", "vcl_px_s", "vsl_px_s", "vap_px_s", "lin", "str", "wob", "alh_mean_um",
             "alh_mean_px", "bcf_hz", "mad_deg")  # fmt: skip
+_HEAD_MEDIANS = ("length_um", "width_um", "ellipticity")
 #: Figures of the table of recordings that runs are compared by.
 FIGURES = (
     "n_tracks", "heads_per_frame", "concentration_m_per_ml", *(f"motility_{k}_percent" for k in ("a", "b", "c", "d",
     "pr", "total")), "graded_time_s", *(f"median_{name}" for name in _MEDIANS), "n_grades",
-    *(f"mean_grade_{grade}" for grade in "abcde"),
+    *(f"mean_grade_{grade}" for grade in "abcde"), "n_heads", "normal_heads_percent",
+    *(f"median_head_{name}" for name in _HEAD_MEDIANS),
 )  # fmt: skip
 _RESERVED = {"recording", "path", *FIGURES}
 
@@ -56,7 +59,7 @@ def recording_row(path: Path, item: Item | None = None, sha256: str | None = Non
         if summary is None:
             raise InputError(f"{path}: broke off before its figures were made; analyse it again")
         session, calibration = recording.session, recording.calibration
-        kinematics, grades = recording.kinematics(), recording.grades()
+        kinematics, grades, heads = recording.kinematics(), recording.grades(), recording.morphology()
     model, settings = session.get("model") or {}, settings_of_session(session)
     drift = summary.drift_px_s or (None, None)
     row: dict[str, Any] = {
@@ -77,6 +80,7 @@ def recording_row(path: Path, item: Item | None = None, sha256: str | None = Non
         **{f"median_{name}": _median(getattr(kinematics, name)) for name in _MEDIANS},
         "n_grades": None if session.get("grade_model") is None else len(grades),
         **{f"mean_grade_{g}": _mean(grades.distribution[:, k]) for k, g in enumerate("abcde")},
+        **_heads(heads, session.get("morphology_model")),
         "drift_x_px_s": drift[0],
         "drift_y_px_s": drift[1],
         "jitter_px": summary.jitter_px,
@@ -102,6 +106,20 @@ def _about_names() -> list[str]:
     return names + [f"frames_{name}" for name in _STATUSES]
 
 
+def _heads(clips: MorphologyTable, told: dict[str, Any] | None) -> dict[str, Any]:
+    """Figures of tracks whose head was seen; ``told``: what the recording says of the network, None without one."""
+    tracks = clips.by_track()
+    seen = tracks.select(tracks.n_crops > 0)
+    classes = seen.decided(float((told or {}).get("abstain_below") or 0))
+    of_head = classes.get("class", classes.get("head", np.empty(0, np.str_)))
+    sure, normal = of_head[of_head != ""], {"normal", "head:normal"} & set(clips.class_names)
+    return {
+        "n_heads": None if told is None else len(seen),
+        "normal_heads_percent": float(100 * np.mean(sure == "normal")) if normal and sure.size else None,
+        **{f"median_head_{name}": _median(getattr(seen, name)) for name in _HEAD_MEDIANS},
+    }
+
+
 def _median(values: np.ndarray) -> float | None:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else None
@@ -112,7 +130,7 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 #: Types of the row's columns where a value alone does not tell: an empty cell has the type of a full one.
-_WHOLE = {"width_px", "height_px", "n_tracks", "n_grades", *(f"frames_{name}" for name in _STATUSES)}
+_WHOLE = {"width_px", "height_px", "n_tracks", "n_grades", "n_heads", *(f"frames_{name}" for name in _STATUSES)}
 _TEXT = {"recording", "path", "sha256", "settings", "timestamps", "flags", "calibration", "casa_version",
          *(f"model_{name}" for name in ("name", "sha256", "backend", "device", "precision"))}  # fmt: skip
 
@@ -141,8 +159,6 @@ def _tables_of(recording: Recording) -> dict[str, Callable[[], dict[str, np.ndar
     if recording.session.get("grade_model") is not None:
         tables["grades"] = lambda: grade_columns(recording.grades())
     if recording.session.get("morphology_model") is not None:
-        from casa.tables import morphology_columns
-
         tables["morphology"] = lambda: morphology_columns(recording.morphology())
     return tables
 

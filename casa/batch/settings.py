@@ -15,7 +15,8 @@ from casa.types import Calibration
 
 #: Sections and keys of the configuration that say how the work is done, and not what comes out.
 _NO_BEARING = {"graph", "bus", "live", "camera", "offline", "record"}
-_NO_BEARING_KEYS = {"threads", "graders", "cpu_share", "queue_clips", "attempts", "finish_s", "attention"}
+_NO_BEARING_KEYS = {"threads", "graders", "cpu_share", "queue_clips", "attempts", "finish_s", "attention",
+                    "heat_maps"}  # fmt: skip
 
 
 def resolved(config: Config, cluster: bool, gpus: float) -> Config:
@@ -57,9 +58,8 @@ def networks(config: Config) -> dict[str, Any]:
     weights = {"detect": chosen_weights(config.detect)[2]}
     if config.grade.enabled:
         weights["grade"] = resolve_weights(config.grade.weights, ("onnx", "state"), "grade")
-    morphology = getattr(config, "morphology", None)
-    if morphology is not None and morphology.enabled:
-        weights["morphology"] = resolve_weights(morphology.weights, ("onnx", "state"), "morphology")
+    if config.morphology.enabled:
+        weights["morphology"] = resolve_weights(config.morphology.weights, ("state",), "morphology")
     return {part: {"name": w.entry.name, "file": w.path.name, "sha256": w.sha256} for part, w in weights.items()}
 
 
@@ -113,10 +113,12 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What differs, by dotted key; None stands for what is not there."""
+    """What differs, by dotted key; None stands for what is not there. Of what is on in one alone, just that."""
     one, two = dict(_flat(first)), dict(_flat(second))
-    keys = sorted(one.keys() | two.keys())
-    return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
+    keys = [key for key in sorted(one.keys() | two.keys()) if one.get(key) != two.get(key)]
+    in_one = tuple(key.removesuffix("enabled") for key in keys if key.endswith(".enabled"))
+    kept = [key for key in keys if key.endswith(".enabled") or not key.startswith(in_one)]
+    return {key: (one.get(key), two.get(key)) for key in kept}
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

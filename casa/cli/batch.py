@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_result
-from casa.cli.options import Backend, ConfigName, Device, Json
+from casa.cli.options import Backend, ConfigName, Device, Grade, Json, Morphology, MorphologyWeights
 
 if TYPE_CHECKING:
     from casa.batch.plan import Plan
@@ -45,9 +45,9 @@ def batch(
     ] = False,
     backend: Backend = None,
     device: Device = None,
-    grade: Annotated[
-        bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
-    ] = None,
+    grade: Grade = None,
+    morphology: Morphology = None,
+    morphology_weights: MorphologyWeights = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop each recording after so many frames.")] = None,
     retries: Annotated[int, typer.Option(min=0, help="How often a recording whose worker failed is tried again.")] = 2,
     report: Annotated[
@@ -70,6 +70,7 @@ def batch(
     from casa.batch.store import open_store
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, stop_on_interrupt
+    from casa.cli.replay import check_morphology
     from casa.config import load_config
     from casa.errors import InputError
     from casa.progress import progress
@@ -83,8 +84,12 @@ def batch(
         "detect.backend": backend,
         "detect.device": device,
         "grade.enabled": grade,
+        "morphology.enabled": morphology,
+        "morphology.weights": morphology_weights,
     }
-    settings = resolved(load_config(config, overrides), cluster is not None, gpus)
+    asked = load_config(config, overrides)
+    check_morphology(morphology_weights, asked)
+    settings = resolved(asked, cluster is not None, gpus)
     items = find(inputs, skip_duplicates, _warn)
     store = open_store(output, create=True)
     with store.held():

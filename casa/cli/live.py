@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_live
-from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Json
+from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Grade, Json, Morphology, MorphologyWeights
 
 if TYPE_CHECKING:
     from casa.engine.live import LiveResult
@@ -40,19 +40,12 @@ def live(
     backend: Backend = None,
     device: Device = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
-    grade: Annotated[
-        bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
-    ] = None,
+    grade: Grade = None,
     graders: Annotated[
         int | None, typer.Option(min=1, max=32, help="How many processes grade; with --grade.", show_default=False)
     ] = None,
-    morphology: Annotated[
-        bool | None, typer.Option("--morphology/--no-morphology", help="Let a network class the form of heads.")
-    ] = None,
-    morphology_weights: Annotated[
-        str | None,
-        typer.Option(help="Weights for --morphology: a name in `casa models list`, or a file.", show_default=False),
-    ] = None,
+    morphology: Morphology = None,
+    morphology_weights: MorphologyWeights = None,
     endpoint: Annotated[
         str | None, typer.Option(help="Where the bus is: a name, ipc://FOLDER or tcp://HOST:PORT.")
     ] = None,
@@ -123,7 +116,7 @@ def live(
     )
     abort, since_s = StopEvent(), time.time()
     with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
-        warn_of(profile, camera.info, settings.camera.binning)
+        warn_of(profile, camera, settings.camera.binning)
         result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
     if page is not None and output is not None and output.exists():
         from casa.report import write_report

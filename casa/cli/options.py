@@ -12,6 +12,14 @@ CalibrationName = Annotated[str | None, typer.Option(help="Calibration profile (
 ConfigName = Annotated[str, typer.Option(help="Configuration (name or YAML file).")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
+Grade = Annotated[bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Keys = Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")]
+Morphology = Annotated[
+    bool | None, typer.Option("--morphology/--no-morphology", help="Let a network class the form of heads.")
+]
+MorphologyWeights = Annotated[
+    str | None,
+    typer.Option(help="Weights for --morphology: a name in `casa models list`, or a file.", show_default=False),
+]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")]

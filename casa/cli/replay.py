@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_recording
-from casa.cli.options import Backend, CalibrationName, ConfigName, Device
+from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Grade, Morphology, MorphologyWeights
 from casa.cli.sample_report import AsPdf, pdf_beside
 
 if TYPE_CHECKING:
@@ -38,16 +38,9 @@ def replay(
         str | None, typer.Option(help="Localisation jitter to correct for: auto, a number in px, or 0 for none.")
     ] = None,
     drift: Annotated[bool | None, typer.Option("--drift/--no-drift", help="Remove the drift of the field.")] = None,
-    grade: Annotated[
-        bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")
-    ] = None,
-    morphology: Annotated[
-        bool | None, typer.Option("--morphology/--no-morphology", help="Let a network class the form of heads.")
-    ] = None,
-    morphology_weights: Annotated[
-        str | None,
-        typer.Option(help="Weights for --morphology: a name in `casa models list`, or a file.", show_default=False),
-    ] = None,
+    grade: Grade = None,
+    morphology: Morphology = None,
+    morphology_weights: MorphologyWeights = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     loop: Annotated[int | None, typer.Option(help="Play the video so many times over.")] = None,
@@ -141,7 +134,7 @@ def run_replay(
 
     calibration = load_profile(calibration_name) if calibration_name is not None else None
     with open_source(uri, settings.source) as source, stop_on_interrupt() as stop:
-        warn_of(calibration, source.info)
+        warn_of(calibration, source)
         total = source.info.n_frames
         with progress(f"analysing {Path(uri).name}", total) as bar:
             return replay(

@@ -121,6 +121,12 @@ _RECORDINGS = (
     *(Column(f"median_{name}", "float64", _UNITS[name], f"median of {name} over tracks", _WHO) for name in _MEDIANS),
     Column("n_grades", "int64", "", "clips graded; null where grading was off", _EXPERTS),
     *(Column(f"mean_grade_{g.lower()}", "float64", "fraction", f"mean of {g}, clips", _EXPERTS) for g in EXPERT_GRADES),
+    Column("n_heads", "int64", "", "tracks whose head was seen; null where morphology was off", _CHOSEN),
+    Column("normal_heads_percent", "float64", "%", "normal ones of heads that were classed; a guess where in_domain "
+           "of the table morphology is 0", _CHOSEN),
+    Column("median_head_length_um", "float64", "um", "median of length_um over tracks", _CHOSEN),
+    Column("median_head_width_um", "float64", "um", "median of width_um over tracks", _CHOSEN),
+    Column("median_head_ellipticity", "float64", "ratio", "median of ellipticity over tracks", _CHOSEN),
     Column("drift_x_px_s", "float64", "px/s", "drift of the field to the right", _SUMMARY),
     Column("drift_y_px_s", "float64", "px/s", "drift of the field downwards", _SUMMARY),
     Column("jitter_px", "float64", "px", "localisation jitter, sd of each axis", _SUMMARY),

@@ -25,6 +25,7 @@ from batches import children_of, marks_in, rows_in, tables_in, write_archive
 from running import start_casa
 
 from casa.batch.local import LocalPool
+from casa.interchange.dictionary import describe
 from casa.record import Recording
 
 
@@ -210,6 +211,26 @@ def test_what_fails_stops_nothing_and_is_listed(archive: Path, casa, capsys, tmp
     assert "letter" in (tmp_path / "out" / "failed.csv").read_text()
     (row,) = rows_in(tmp_path / "out", "recordings")
     assert (row["recording"], row["fps_hz"], row["sample"]) == ("field0", 25.0, "B")
+
+
+def test_heads_are_examined_into_a_table_of_their_own(casa, capsys, tmp_path: Path):
+    source, more = "simulator:magnified:3", ("--morphology", "--max-frames", "45", "--json")
+    casa(capsys, "batch", source, "-o", "out", *more)
+    assert casa.code == 0, casa.err
+    (row,), heads = rows_in(tmp_path / "out", "recordings"), rows_in(tmp_path / "out", "morphology")
+    seen = {head["track_id"] for head in heads if head["n_crops"]}
+    assert row["n_heads"] == len(seen) > 1
+    assert 0 <= row["normal_heads_percent"] <= 100
+    assert next(iter(heads[0])) == "recording"
+    assert all(describe("morphology", name) for name in heads[0] if name != "recording")
+    (settings,) = (tmp_path / "out" / "dataset" / "settings").glob("*.json")
+    network = json.loads(settings.read_text())["networks"]["morphology"]
+    assert network["name"] == "morphology"
+    assert len(network["sha256"]) == 64
+    casa(capsys, "batch", source, "-o", "out", "--max-frames", "45").one_line(2, "config.morphology.enabled: True then")
+    casa(capsys, "batch", source, "-o", "out", *more, "--morphology-weights", "morphology-mhsma")
+    casa.one_line(2, "config.morphology.weights: morphology then, morphology-mhsma now")
+    casa(capsys, "batch", source, "-o", "out", "--morphology-weights", "morphology").one_line(2, "without --morphology")
 
 
 def test_what_is_wrong_with_the_call_is_one_line(archive: Path, casa, capsys, tmp_path: Path):

@@ -88,3 +88,5 @@ def test_threads_and_edges_have_no_bearing_and_thresholds_do():
     stricter = Config.model_validate({"detect": {"confidence": 0.2}}).model_dump(mode="json")
     assert fingerprint(bearing(plain)) == fingerprint(bearing(threads))
     assert differences(bearing(plain), bearing(stricter)) == {"detect.confidence": (0.1, 0.2)}
+    heads = Config.model_validate({"morphology": {"enabled": True}}).model_dump(mode="json")
+    assert differences(bearing(plain), bearing(heads)) == {"morphology.enabled": (False, True)}
