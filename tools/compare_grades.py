@@ -31,7 +31,9 @@ def variants(base: GradeTrainConfig, ablation: str | None) -> dict[str, GradeTra
     for name, change in changes.items():
         network = change.get("network", base.network)
         transformer = network in ("rostfine", "timesformer", "vivit")
-        own = {k: v for k, v in base.options.items() if transformer or k not in ("patch_px", "motion")}
+        own = {k: v for k, v in base.options.items() if transformer or k != "patch_px"}
+        if network == "vgg16":  # the paper's lower bound: it sees one frame alone
+            own.pop("motion", None)
         if network != "rostfine":
             own = {k: v for k, v in own.items() if k not in ("selected", "branch_depth", "branch_heads")}
         options = own | change.get("options", {})

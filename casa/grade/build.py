@@ -80,7 +80,7 @@ def _base(name: str, variant: str) -> Config:
         return RoSTFineConfig(variant="authors", frames=8, branch_depth=2) if variant == "authors" else RoSTFineConfig()
     if name == "timesformer":
         return TimeSformerConfig()
-    return ViViTConfig() if name == "vivit" else ConvConfig(cast(ConvName, name))
+    return ViViTConfig() if name == "vivit" else ConvConfig(network=cast(ConvName, name))
 
 
 def _check(name: str, config: Config) -> None:
@@ -88,9 +88,16 @@ def _check(name: str, config: Config) -> None:
     for key in ("size_px", "frames", "width"):
         if getattr(config, key) < 1:
             raise InputError(f"{name}: {key} {getattr(config, key)}: expected at least 1")
+    around = config.size_px - config.seen_px
+    if config.crop_px < 0 or around < 0 or around % 2:
+        raise InputError(
+            f"{name}: crop_px {config.crop_px}: expected size_px {config.size_px} less an even number, or 0"
+        )
     if isinstance(config, ConvConfig):
-        if config.size_px < 32:
-            raise InputError(f"{name}: size_px {config.size_px}: expected at least 32")
+        if config.seen_px < 32:
+            raise InputError(f"{name}: looks at {config.seen_px} px (crop_px or size_px): expected at least 32")
+        if name == "vgg16" and config.motion:
+            raise InputError("vgg16: motion: it sees one frame alone; set it to false")
         if name == "slowfast" and config.frames % 4:
             raise InputError(
                 f"{name}: frames {config.frames}: expected a multiple of 4, of which the slow path sees one"
@@ -98,11 +105,9 @@ def _check(name: str, config: Config) -> None:
         return
     if config.size_px % config.patch_px:
         raise InputError(f"{name}: size_px {config.size_px} is no multiple of patch_px {config.patch_px}")
-    if isinstance(config, TimeSformerConfig) and config.crop_px:
-        around = config.size_px - config.crop_px
-        if config.crop_px < 0 or around < 0 or around % (2 * config.patch_px):
-            raise InputError(f"{name}: crop_px {config.crop_px}: expected size_px {config.size_px} less an even number "
-                             f"of patches of {config.patch_px} px, or 0")  # fmt: skip
+    if around % (2 * config.patch_px):
+        raise InputError(f"{name}: crop_px {config.crop_px}: expected size_px {config.size_px} less an even number "
+                         f"of patches of {config.patch_px} px, or 0")  # fmt: skip
     for heads in {"heads", "branch_heads"} & {f.name for f in fields(config)}:
         if config.width % getattr(config, heads):
             raise InputError(f"{name}: width {config.width} is no multiple of {heads} {getattr(config, heads)}")

@@ -16,18 +16,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from casa.grade.look import Look
 from casa.grade.prediction import N_GRADES, Network, Prediction
 
 ConvName = Literal["vgg16", "r3d", "r2plus1d", "x3d", "i3d", "slowfast"]
 
 
-@dataclass(frozen=True)
-class ConvConfig:
+@dataclass(frozen=True, kw_only=True)
+class ConvConfig(Look):
     """Sizes of a convolutional network."""
 
     network: ConvName
-    size_px: int = 224
-    frames: int = 16
     width: int = 64
     dropout: float = 0.5
 
@@ -42,13 +41,20 @@ class ConvNet(Network):
 
     def forward(self, clips: Tensor) -> Prediction:
         """Clips (b, 3, t, h, w)."""
-        x: Any = clips
+        net: Any = self.net
+        x: Any = self.config.seen(clips)
         if self.config.network == "vgg16":
-            x = clips[:, :, 0]
-        elif self.config.network == "slowfast":  # the slow path sees a fourth of the frames, from first to last
-            frames = clips.shape[2]
-            x = [clips[:, :, torch.linspace(0, frames - 1, frames // 4).long()], clips]
-        return Prediction(self.net(x))
+            features = net.avgpool(net.features(x[:, :, 0])).flatten(1)
+            features = net.classifier[:-1](features)
+            return Prediction(net.classifier[-1](features), features=(features,))
+        if self.config.network == "slowfast":  # the slow path sees a fourth of the frames, from first to last
+            frames = x.shape[2]
+            x = [x[:, :, torch.linspace(0, frames - 1, frames // 4).long()], x]
+        for block in net.blocks[:-1]:
+            x = block(x)
+        head = net.blocks[-1]
+        features = (head.pool(x) if head.pool is not None else x).mean((2, 3, 4))
+        return Prediction(head.proj(head.dropout(features)), features=(features,))
 
 
 def _vgg16(config: ConvConfig) -> nn.Module:
@@ -97,7 +103,7 @@ def _slowfast(config: ConvConfig) -> nn.Module:
 def _x3d(config: ConvConfig) -> nn.Module:
     return _pytorchvideo("x3d").create_x3d(
         input_clip_length=config.frames,
-        input_crop_size=config.size_px,
+        input_crop_size=config.seen_px,
         model_num_class=N_GRADES,
         dropout_rate=config.dropout,
         stem_dim_in=config.width // 2,

@@ -157,7 +157,7 @@ def whiten_patches(network: Any, pictures: torch.Tensor, n_clips: int = 200) -> 
         raise InputError(f"whiten: {network.name} has no patch embedding to begin with; set it to false")
     projection, size = encoder.patch_embed.proj, network.config.patch_px  # type: ignore[union-attr]
     chosen = pictures[torch.linspace(0, len(pictures) - 1, min(n_clips, len(pictures))).long()].float()
-    seen = encoder.seen(as_input(chosen))[:, :, ::2].transpose(1, 2).flatten(0, 1)  # type: ignore[union-attr, operator]
+    seen = network.config.seen(as_input(chosen))[:, :, ::2].transpose(1, 2).flatten(0, 1)
     patches = torch.nn.functional.unfold(seen, size, stride=size).transpose(1, 2).reshape(-1, 3 * size * size)
     values, vectors = torch.linalg.eigh(torch.cov(patches.T))
     wanted = min(len(projection.weight), len(values))
@@ -191,7 +191,7 @@ def calibrate(network: Any, aside: Samples, base_rate: FloatArray) -> float:
 def samples_of(dataset: ClipDataset, network: Any, shift_px: int = 0, block: int = 64) -> Samples:
     """All clips as ``network`` takes them; of one that looks at the middle, that and ``shift_px`` around it."""
     frames, size_px = network.config.frames, network.config.size_px
-    kept_px = min(size_px, getattr(network.config, "seen_px", size_px) + 2 * shift_px)
+    kept_px = min(size_px, network.config.seen_px + 2 * shift_px)
     first = (size_px - kept_px) // 2
     kept = slice(first, first + kept_px)
     pictures = torch.empty((len(dataset), frames, kept_px, kept_px), dtype=torch.float16)

@@ -23,7 +23,7 @@ from casa.grade.timesformer import Attention, Mlp, TimeSformerConfig, TimeSforme
 BranchName = Literal["global", "spatial", "temporal"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RoSTFineConfig(TimeSformerConfig):
     """Sizes; ``selected`` is K of the paper, ``branch_depth`` its L and ``branch_heads`` its H.
 

@@ -13,27 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from casa.grade.look import Look
 from casa.grade.prediction import N_GRADES, Network, Prediction
 
 
-@dataclass(frozen=True)
-class TimeSformerConfig:
+@dataclass(frozen=True, kw_only=True)
+class TimeSformerConfig(Look):
     """Sizes of the encoder; those of the paper by default."""
 
-    size_px: int = 224
-    frames: int = 16
     patch_px: int = 16
     width: int = 768
     depth: int = 12
     heads: int = 12
     drop_path: float = 0.1  # share of a clip's residual paths left out in training, rising from 0 over the layers
-    crop_px: int = 0  # of a picture only the middle is looked at, where the head is; 0: all of it
-    motion: bool = False  # two of the three equal channels become what changes in time
-
-    @property
-    def seen_px(self) -> int:
-        """Size of what is looked at."""
-        return self.crop_px or self.size_px
 
     @property
     def margin(self) -> int:
@@ -152,20 +144,6 @@ class PatchEmbed(nn.Module):
         return self.proj(clips.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2).unflatten(0, (b, t))
 
 
-#: By how much changes in time are enlarged to be about as large as gray levels.
-MOTION_GAIN = 4.0
-
-
-def with_motion(clips: Tensor) -> Tensor:
-    """Gray clips (b, 3, t, h, w) with, in the second and third channel, how much each pixel differs from the frame
-    before (the first: from the next) and from its mean over the clip: a beating tail and a rolling head light up.
-    """
-    gray = clips[:, 0]
-    before = torch.cat([gray[:, 1:2], gray[:, :-1]], dim=1)
-    changes = torch.stack([gray - before, gray - gray.mean(1, keepdim=True)], dim=1).abs()
-    return torch.cat([gray[:, None], MOTION_GAIN * changes], dim=1)
-
-
 class TimeSformerEncoder(nn.Module):
     """Frames to [CLS] and patches (Eq. 1 to 3)."""
 
@@ -186,16 +164,9 @@ class TimeSformerEncoder(nn.Module):
         for block in list(self.blocks)[1:]:  # attention over time comes in as it is learned
             nn.init.zeros_(block.temporal_fc.weight)  # type: ignore[union-attr, arg-type]
 
-    def seen(self, clips: Tensor) -> Tensor:
-        """What of clips (b, 3, t, h, w) is cut into patches."""
-        size = self.config.seen_px
-        first = (int(clips.shape[-1]) - size) // 2  # of pictures that were cut to the middle before, still the middle
-        clips = clips[..., first : first + size, first : first + size]
-        return with_motion(clips) if self.config.motion else clips
-
     def forward(self, clips: Tensor, layers: int = 0, rows: int = 1) -> Encoded:
         """Clips (b, 3, t, h, w); ``rows`` of the spatial maps of the last ``layers`` layers."""
-        x = self.patch_embed(self.seen(clips)) + self.pos_embed[:, None, 1:] + self.time_embed[:, :, None]
+        x = self.patch_embed(self.config.seen(clips)) + self.pos_embed[:, None, 1:] + self.time_embed[:, :, None]
         cls = (self.cls_token + self.pos_embed[:, :1])[:, 0].expand(x.shape[0], -1)
         attention = []
         for index, block in enumerate(self.blocks):

@@ -158,8 +158,6 @@ class _Training:
             raise InputError("facts_weight: nothing is known of these clips but their votes; set it to 0")
         with torch.no_grad():
             features = self.network(as_input(self.samples.pictures[:1].to(self.device).float())).features
-        if not features:
-            raise InputError(f"facts_weight: {self.config.network} shows no features to read facts from; set it to 0")
         torch.manual_seed(self.seed)
         return torch.nn.Linear(sum(f.shape[-1] for f in features), self.samples.facts.shape[1]).to(self.device)
 

@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from casa.errors import InputError
+from casa.grade.look import Look
 from casa.grade.prediction import N_GRADES, Network, Prediction
 from casa.grade.timesformer import Attention, init_linear
 
 
-@dataclass(frozen=True)
-class ViViTConfig:
+@dataclass(frozen=True, kw_only=True)
+class ViViTConfig(Look):
     """Sizes; ``time_depth`` blocks follow over time."""
 
-    size_px: int = 224
-    frames: int = 16
     patch_px: int = 16
     tubelet_frames: int = 2
     width: int = 768
@@ -92,7 +91,7 @@ class ViViT(Network):
         self.config = config
         self.patch_embed = _Tubelets(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, d))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (config.size_px // config.patch_px) ** 2, d))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (config.seen_px // config.patch_px) ** 2, d))
         self.time_embed = nn.Parameter(torch.zeros(1, 1 + config.frames // config.tubelet_frames, d))
         self.transformer_layers = nn.ModuleList(
             [_Transformer(d, config.heads, config.depth), _Transformer(d, config.heads, config.time_depth)]
@@ -106,7 +105,9 @@ class ViViT(Network):
     def forward(self, clips: Tensor) -> Prediction:
         """Clips (b, 3, t, h, w)."""
         over_space, over_time = self.transformer_layers
-        x = self.patch_embed.projection(clips).flatten(3).permute(0, 2, 3, 1)  # (b, t / tubelet, n, d)
+        x = (
+            self.patch_embed.projection(self.config.seen(clips)).flatten(3).permute(0, 2, 3, 1)
+        )  # (b, t / tubelet, n, d)
         b, t, n, d = x.shape
         x = torch.cat([self.cls_token[:, None].expand(b, t, 1, d), x], dim=2) + self.pos_embed[:, None]
         x = over_space(x.view(b * t, 1 + n, d)).view(b, t, 1 + n, d)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from casa.errors import InputError
-from casa.grade.build import build_network
+from casa.grade.build import NETWORKS, build_network
 from casa.grade.compare import ABLATIONS, TABLE_2, agreement_with_paper, compare, markdown
 from casa.grade.experiment import FoldResult, read_predictions, write_predictions
 from casa.grade.export import export_onnx
+from casa.grade.look import MOTION_GAIN, with_motion
 from casa.grade.rollout import rollout
-from casa.grade.timesformer import MOTION_GAIN, with_motion
 from casa.grade.train import GradeTrainConfig, load_grade_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +120,21 @@ def test_a_network_that_looks_at_the_middle_says_where_that_is(tmp_path: Path):
     np.testing.assert_allclose(np.asarray(exported)[0].reshape(-1, 8, 8), maps.numpy(), atol=1e-4)
     assert maps[:, 2:6, 2:6].amax() == 1
     assert maps.count_nonzero() == maps[:, 2:6, 2:6].count_nonzero()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_can_be_given_the_same_look(name: str):
+    """The middle of a larger picture is what it would have made of a picture of that size, changes in time or not."""
+    look = {"motion": name != "vgg16"} | ({"patch_px": 16} if name in ("rostfine", "timesformer", "vivit") else {})
+    network = build_network(name, "T", size_px=96, crop_px=64, **look).eval()
+    clip = torch.rand(2, 1, 8, 96, 96).expand(-1, 3, -1, -1, -1)
+    with torch.no_grad():
+        found = network(clip)
+        torch.testing.assert_close(found.distribution, network(clip[..., 16:80, 16:80]).distribution)
+        moved = network(clip.roll(1, dims=2)).distribution
+    assert [feature.ndim for feature in found.features] == [2] * len(found.features)
+    assert found.features
+    assert not torch.allclose(found.distribution, moved, atol=1e-7)
 
 
 def test_changes_in_time_light_up_and_still_pictures_stay_dark():
