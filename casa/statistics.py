@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Z_95 = 1.959964
+#: Counts less likely than this by Poisson's law are taken to differ by more than chance.
+DISPERSION_P = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,25 @@ def poisson_interval(count: float) -> tuple[float, float]:
 
     low = float(gammaincinv(count, 0.025)) if count > 0 else 0.0
     return low, float(gammaincinv(count + 1, 0.975))
+
+
+def counts_interval(counts: NDArray[np.float64], sizes: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the sum that is to be expected of ``counts`` (n,), made in parts of ``sizes`` (n,).
+
+    It is Poisson's, exact. Where three or more counts differ by more than his law lets them, Student's over the parts
+    is taken if it is wider: by the index of dispersion (Fisher 1925; chi-square of n - 1 degrees) at ``DISPERSION_P``.
+    """
+    total, n = float(np.sum(counts)), len(counts)
+    low, high = poisson_interval(total)
+    if n < 3 or total == 0:
+        return low, high
+    from scipy.special import chdtrc, stdtrit
+
+    expected = total * sizes / float(np.sum(sizes))
+    if float(chdtrc(n - 1, float(np.sum((counts - expected) ** 2 / expected)))) >= DISPERSION_P:
+        return low, high
+    half = float(stdtrit(n - 1, 0.975)) * math.sqrt(float(np.sum((counts - expected) ** 2)) * n / (n - 1))
+    return min(low, max(total - half, 0.0)), max(high, total + half)
 
 
 def spread(values: NDArray[np.float64]) -> Spread | None:

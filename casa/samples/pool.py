@@ -2,12 +2,11 @@
 
 Percentages weigh tracks by their time in view, over all fields; their intervals are Wilson's, at the effective number
 of tracks. The concentration is heads over volume, over all fields; its interval is Poisson's for the heads of one
-frame of each field, or wider where fields differ by more than that.
+frame of each field, or wider where fields differ by more than Poisson's law lets them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from casa.errors import InputError
 from casa.record import Recording
 from casa.samples.replicates import MIN_CELLS, Agreement, compare_counts, compare_percentages
 from casa.samples.sample import FILE, Sample, paths_of
-from casa.statistics import effective_count, poisson_interval, wilson_percent
+from casa.statistics import counts_interval, effective_count, wilson_percent
 from casa.types import MOTILITY_GRADES, Calibration, FloatArray, KinematicsTable, is_simulated
 
 Interval = tuple[float, float]
@@ -211,20 +210,8 @@ def _concentration(fields: Sequence[FieldFigures], dilution: float) -> Estimate:
         return Estimate(None)
     heads, volume = sum(f.heads for f in fields), sum(volumes)
     to_m_per_ml = dilution / volume / 1e6
-    low, high = poisson_interval(heads)
-    if len(fields) > 2 and heads > 0:  # fields that differ say less than their heads would
-        rates = np.array([f.heads / v for f, v in zip(fields, volumes, strict=True)])
-        weights = np.array(volumes) / volume
-        variance = float(np.sum(weights**2 * (rates - heads / volume) ** 2)) * len(fields) / (len(fields) - 1)
-        half = _student_95(len(fields) - 1) * math.sqrt(variance) * volume
-        low, high = min(low, max(heads - half, 0.0)), max(high, heads + half)
+    low, high = counts_interval(np.array([f.heads for f in fields]), np.array(volumes))
     return Estimate(heads * to_m_per_ml, (low * to_m_per_ml, high * to_m_per_ml))
-
-
-def _student_95(degrees: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, 0.975))
 
 
 def check_alike(fields: Sequence[FieldFigures]) -> None:

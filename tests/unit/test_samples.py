@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from casa.record import Recording
 from casa.samples.pool import sample_figures
 from casa.samples.replicates import compare_counts, compare_percentages, largest_difference_percent
 from casa.samples.sample import Sample, add_field, new_sample, read_sample, remove_field
+from casa.statistics import counts_interval, poisson_interval
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,38 @@ def test_fields_that_differ_widen_the_interval_of_the_concentration(tmp_path):
     assert estimate.value is not None
     assert estimate.interval is not None
     assert estimate.interval[1] / estimate.value > 1.5  # Poisson's alone would be 1.18
+
+
+@pytest.fixture(scope="module")
+def coverage():
+    path = Path(__file__).parents[2] / "tools" / "simulate_concentration.py"
+    spec = importlib.util.spec_from_file_location("simulate_concentration", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.coverage
+
+
+@pytest.mark.parametrize(("n_fields", "widest"), [(3, 1.65), (5, 1.3), (10, 1.15)])
+def test_the_concentrations_interval_holds_the_truth_and_is_no_wider_than_that_needs(coverage, n_fields, widest):
+    """The figures of docs/samples.md, on a smaller sample: evenly mixed fields, and such as vary beyond chance."""
+    held, _, width = coverage(n_fields, 40.0, 0.0, 1500)
+    assert 0.945 < held < 0.98
+    assert width < widest  # three fields' Student's, taken always, is twice as wide as Poisson's
+    for variation in (0.2, 0.4):
+        held, plain, _ = coverage(n_fields, 40.0, variation, 1500)
+        assert held > (0.87 if n_fields == 3 else 0.9)
+        assert plain < 0.82
+
+
+def test_an_interval_of_counts_follows_their_sizes():
+    even, sizes = np.array([20.0, 40.0, 60.0]), np.array([1.0, 2.0, 3.0])
+    assert counts_interval(even, sizes) == poisson_interval(120.0)  # the same density in fields of three sizes
+    low, high = counts_interval(even, np.ones(3))
+    assert low < poisson_interval(120.0)[0]
+    assert high > poisson_interval(120.0)[1]
+    assert counts_interval(np.zeros(3), np.ones(3)) == poisson_interval(0.0)
 
 
 def test_few_cells_one_replicate_and_disagreement_are_told(tmp_path):
