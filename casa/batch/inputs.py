@@ -61,42 +61,56 @@ def find(
     InputError : nothing there, a manifest that cannot be read, a recording twice, or two of one name.
     CasaError : an address cannot be reached.
     """
-    items = [item for text in inputs for item in _expand(text)]
+    items = [item for text in inputs for item in _expand(text, said)]
     if not items:
         raise InputError("no recording was given")
     kept = _once(items, skip_duplicates, said)
     return _named(kept)
 
 
-def _expand(text: str) -> list[Item]:
+def _expand(text: str, said: Callable[[str], None]) -> list[Item]:
     if text == "simulator" or text.startswith("simulator:"):
         return [Item(text)]
     if is_remote(text):
         return _expand_remote(text)
     path = local_path(text)
     if path.is_dir():
-        return _of_folder(path)
+        return _of_folder(path, said)
     if path.is_file():
-        return _manifest(path) if path.suffix.lower() == ".csv" else [_local(path)]
+        return _manifest(path, said) if path.suffix.lower() == ".csv" else [_of_file(path)]
     if glob.has_magic(str(path)):
         found = sorted(one for one in glob.glob(str(path), recursive=True) if Path(one).exists())
         if not found:
             raise InputError(f"{text}: matches no file")
-        return [item for one in map(Path, found) for item in (_of_folder(one) if one.is_dir() else [_local(one)])]
+        return [
+            item for one in map(Path, found) for item in (_of_folder(one, said) if one.is_dir() else [_of_file(one)])
+        ]
     raise InputError(f"{text}: no such file or folder; give recordings, folders, globs or a manifest (CSV)")
 
 
-def _of_folder(folder: Path) -> list[Item]:
-    """The videos below a folder; the folder itself where it holds pictures and no video."""
+def _of_folder(folder: Path, said: Callable[[str], None]) -> list[Item]:
+    """The videos in a folder and below; without any, the folder if it holds pictures, else those below that do.
+
+    Other pictures may be anything: they are left out, and told of.
+    """
     below = sorted(
         p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
     videos = [path for path in below if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
-    if videos:
-        return [_local(path) for path in videos]
-    if any(path.parent == folder and path.suffix.lower() in PICTURE_SUFFIXES for path in below):
-        return [_local(folder)]
-    raise InputError(f"{folder}: holds no video ({', '.join(VIDEO_SUFFIXES)}) and no pictures")
+    pictures = sorted({path.parent for path in below if path.suffix.lower() in PICTURE_SUFFIXES})
+    found = videos or ([folder] if folder in pictures else pictures)
+    if not found:
+        raise InputError(f"{folder}: holds no video ({', '.join(VIDEO_SUFFIXES)}) and no pictures")
+    if other := sorted(set(pictures) - set(found)):
+        which = f"{other[0]}{f' and {len(other) - 1} more' if len(other) > 1 else ''}"
+        said(f"pictures in {which} are left out; give that folder too, if they are the frames of a recording")
+    return [_local(path) for path in found]
+
+
+def _of_file(path: Path) -> Item:
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        raise InputError(f"{path}: is one picture; give {path.parent}, the folder, where its pictures are frames")
+    return _local(path)
 
 
 def _local(path: Path) -> Item:
@@ -139,26 +153,26 @@ def _remote(fs: object, uri: str, name: str) -> Item:
     return Item(uri, stamp=f"{size}:{changed}", n_bytes=None if size is None else int(size))
 
 
-def _manifest(path: Path) -> list[Item]:
+def _manifest(path: Path, said: Callable[[str], None]) -> list[Item]:
     """The rows of a manifest: CSV with a header; relative paths are taken from where it lies."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True, strict=True)
             names = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = names
-            rows = [(reader.line_num, row) for row in reader]
+            rows = [(reader.line_num, row) for row in reader if any(row.values())]  # ",,," is an empty line too
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a manifest ({error})") from error
     if not rows or "path" not in names:
         raise InputError(
             f"{path}: a manifest needs a header with a column path, parted by commas, and a row for each recording"
         )
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := next((name for name in names if name and names.count(name) > 1), None):
         raise InputError(f"{path}: has two columns {twice}; name each otherwise")
-    return [_of_row(f"{path}:{number}", row, path.parent) for number, row in rows]
+    return [_of_row(f"{path}:{number}", row, path.parent, said) for number, row in rows]
 
 
-def _of_row(where: str, row: dict[str, str | None], folder: Path) -> Item:
+def _of_row(where: str, row: dict[str, str | None], folder: Path, said: Callable[[str], None]) -> Item:
     if None in row or any(value is None for value in row.values()):
         raise InputError(f"{where}: has more or fewer cells than the header")
     cells = {key: (value or "").strip() for key, value in row.items()}
@@ -169,11 +183,11 @@ def _of_row(where: str, row: dict[str, str | None], folder: Path) -> Item:
         raise InputError(f"{where}: {text} is a table; a row is one recording")
     named = is_remote(text) or text.startswith(("simulator", "file://"))
     try:
-        found = _expand(text if named else str(folder / text))
+        found = _expand(text if named else str(folder / text), said)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     if len(found) != 1:
-        raise InputError(f"{where}: {text} is a folder of several recordings; a row is one recording")
+        raise InputError(f"{where}: {text} holds several recordings; a row is one recording")
     calibration = cells.get("calibration") or None
     if calibration and (folder / calibration).is_file():
         calibration = str(folder / calibration)

@@ -103,7 +103,7 @@ def make_plan(
     marks = read_marks(store)
     if not store.sizes(SETTINGS) and any(store.sizes(f) for f in (RECORDINGS, *(f"{DATASET}/{t}" for t in TABLES))):
         raise InputError(f"{store.root}: has a folder {RECORDINGS} or {DATASET} that no batch made; give another -o")
-    _clear_unfinished(store, marks)
+    present = _clear_unfinished(store, marks)
     items, moved = find_moved(items, marks, skip_duplicates, said)
     by_uri = {mark["uri"]: mark for mark in marks.values()} | moved
     items = _keep_names(items, by_uri, marks)
@@ -111,7 +111,6 @@ def make_plan(
     used, known = networks(config), dict[str, dict[str, Any]]()
     alike: dict[tuple[float | None, str | None], tuple[str, dict[str, Any], dict[str, Any] | None]] = {}
     jobs, finished, other, lost = [], [], [], 0
-    present = _present(store, marks)
     for item in items:
         check_columns(item)
         name = item.calibration or calibration
@@ -129,7 +128,7 @@ def make_plan(
             or not _unchanged(item, mark)
         ):
             other.append((job, mark))
-        elif any(present.get(name) != size for name, size in mark["results"].items()):
+        elif _damaged(mark, present):
             lost += 1
             _forget(store, mark)
             jobs.append(job)
@@ -140,6 +139,9 @@ def make_plan(
     for job, mark in other:
         _forget(store, mark)
         jobs.append(job)
+    bare = [mark["recording"] for mark in finished if results_of(mark["recording"])["report"] not in present]
+    if report and bare:
+        said(f"{len(bare)} finished recordings have no report ({bare[0]} …); `casa report` writes one of a recording")
     _follow(store, [mark for mark in finished if mark["uri"] in moved], marks, said)
     if lost:
         said(f"results of {lost} finished recordings are missing or cut off: these are analysed again")
@@ -194,23 +196,30 @@ def _keep_names(items: Sequence[Item], by_uri: dict[str, dict[str, Any]], marks:
     return named
 
 
-def _present(store: Store, marks: dict[str, Any]) -> dict[str, int]:
-    """Sizes of all results in the store by name: one listing a folder, not one question a file."""
-    if not marks:
-        return {}
-    folders = [RECORDINGS, *(f"{DATASET}/{table}" for table in TABLES)]
-    return {f"{folder}/{name}": size for folder in folders for name, size in store.sizes(folder).items()}
+def _clear_unfinished(store: Store, marks: dict[str, Any]) -> dict[str, int]:
+    """Remove results without a mark: no table is to have rows of a recording that is not finished.
 
-
-def _clear_unfinished(store: Store, marks: dict[str, Any]) -> None:
-    """Remove results without a mark: no table is to have rows of a recording that is not finished."""
+    Gives the sizes of the others by name: one listing a folder, not one question a file.
+    """
+    present = {}
     for folder in (*(f"{DATASET}/{table}" for table in TABLES), RECORDINGS, DONE):
-        for name in store.sizes(folder):
+        for name, size in store.sizes(folder).items():
             stem, _, ending = name.rpartition(".")
             if name.endswith(TEMPORARY) or (
                 folder != DONE and ending in ("parquet", "h5", "html") and stem not in marks
             ):
                 store.remove(f"{folder}/{name}")
+            elif folder != DONE:
+                present[f"{folder}/{name}"] = size
+    return present
+
+
+def _damaged(mark: dict[str, Any], present: dict[str, int]) -> bool:
+    """Whether results are missing or cut off; a report may have been written anew, with corrections."""
+    return any(
+        present.get(name) != size and not (name.endswith(".html") and name in present)
+        for name, size in mark["results"].items()
+    )
 
 
 def _forget(store: Store, mark: dict[str, Any]) -> None:

@@ -130,13 +130,21 @@ def test_what_is_finished_is_not_done_again_and_what_lost_its_results_is(
     before, marks = tables_in(output), marks_in(output)
     (output / "dataset" / "tracks" / "field1.parquet").unlink()
     (output / "dataset" / "tracks" / "orphan.parquet").write_bytes(b"what a crash left")
-    casa(capsys, "batch", archive, "-o", output, "--calibration", "simulator", "--json")
+    again = ("batch", archive, "-o", output, "--calibration", "simulator", "--report", "--json")
+    casa(capsys, *again)
     assert casa.code == 0, casa.err
     said = json.loads(casa.out)
     assert (said["analysed"], said["finished_before"]) == (1, 2)
     assert "missing" in casa.err
+    assert "2 finished recordings have no report (field2" in casa.err
     assert tables_in(output) == before
     assert [name for name, data in marks_in(output).items() if data != marks[name]] == ["field1.json"]
+    for name in ("field1", "field2"):  # as casa report makes one, or makes one anew with corrections
+        (output / "recordings" / f"{name}.html").write_text("another report")
+    casa(capsys, *again)
+    assert json.loads(casa.out)["analysed"] == 0
+    assert "1 finished recordings have no report (field0" in casa.err
+    assert (output / "recordings" / "field1.html").read_text() == "another report"
 
 
 def test_other_settings_are_not_mixed_in(archive: Path, finished: Path, casa, capsys):

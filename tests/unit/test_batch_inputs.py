@@ -53,6 +53,22 @@ def test_a_copy_of_a_folder_of_pictures_is_told_whatever_its_pictures_are_called
     assert [item.recording for item in find(folders, skip_duplicates=True)] == ["a", "c"]
 
 
+def test_an_archive_of_folders_of_pictures_is_taken_and_pictures_beside_videos_are_told_of(tmp_path: Path):
+    files(tmp_path, "day/a/0.png", "day/a/1.png", "day/b/0.png", "day/b/1.png", "day/notes.txt")
+    said: list[str] = []
+    assert [item.recording for item in find([str(tmp_path)], said=said.append)] == ["a", "b"]
+    assert said == []
+    files(tmp_path, "day/b/thumbnails/0.png")
+    assert [item.recording for item in find([f"{tmp_path}/day/b"], said=said.append)] == ["b"]
+    assert "day/b/thumbnails are left out" in said.pop()
+    files(tmp_path, "day/c.mp4")
+    assert [item.recording for item in find([str(tmp_path)], said=said.append)] == ["c"]
+    assert len(said) == 1
+    assert "day/a and 2 more are left out" in said[0]
+    with pytest.raises(InputError, match=r"0\.png: is one picture; give .*day/a"):
+        find([f"{tmp_path}/day/*/*.png"])
+
+
 def test_globs_addresses_and_simulated_ones(tmp_path: Path):
     files(tmp_path, "x/a.mp4", "x/b.mp4", "y/c.mp4")
     assert [i.recording for i in find([f"{tmp_path}/*/*.mp4"])] == ["a", "b", "c"]
@@ -93,7 +109,7 @@ def test_a_manifest_says_more_of_each_recording(tmp_path: Path):
         ("path,fps\na.mp4,fast\n", ":2: fps"),
         ("path,fps\na.mp4\n", ":2: has more or fewer cells"),
         ("path\na.mp4\ngone.mp4\n", ":3: "),
-        ("path\n\na.mp4\n\n\ngone.mp4\n", ":6: "),
+        ("path,\n\na.mp4,\n,\n\ngone.mp4,\n", ":6: "),
         ("path;fps\na.mp4;50\n", "parted by commas"),
         ("path,sample,sample\na.mp4,A,B\n", "two columns sample"),
         ("path\na.mp4\na.mp4\n", "given twice"),
