@@ -1,7 +1,7 @@
-"""How often control charts and the test of linearity err, and how soon they tell: the figures of docs/quality.md and
-docs/decisions/016-quality.md.
+"""How often control charts, intervals and the test of linearity err, and how soon charts tell: the figures of
+docs/quality.md and docs/decisions/016-quality.md.
 
-python tools/simulate_quality.py [--series 250]
+python tools/simulate_quality.py [--series 250] [--studies 8000]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from casa.qc.agreement import passing_bablok
+from casa.qc.agreement import bland_altman, passing_bablok
 from casa.qc.rules import REJECTING, ewma, westgard
 
 #: Runs that are watched after the baseline.
@@ -33,6 +33,27 @@ def control(n_baseline: int, shift_sd: float, n_series: int) -> tuple[float, flo
     return out / (n_series * WATCHED), float(np.median(first))
 
 
+def agreement(n_pairs: int, n_studies: int) -> dict[str, float]:
+    """Share of studies of two equal methods whose 95 % interval holds the truth, by figure."""
+    rng = np.random.default_rng(5)
+    sd = 4.0
+    end = 1.959964 * sd * np.sqrt(2)
+    inside: dict[str, int] = {}
+    for _ in range(n_studies):
+        truth = rng.uniform(5, 95, n_pairs)
+        first, second = truth + rng.normal(0, sd, n_pairs), truth + rng.normal(0, sd, n_pairs)
+        line, limits = passing_bablok(first, second), bland_altman(first, second).limits
+        for name, (low, high), value in (
+            ("slope", line.slope_interval, 1.0),
+            ("intercept", line.intercept_interval, 0.0),
+            ("bias", limits.bias_interval, 0.0),
+            ("lower limit of agreement", limits.lower_interval, -end),
+            ("upper limit of agreement", limits.upper_interval, end),
+        ):
+            inside[name] = inside.get(name, 0) + (low <= value <= high)
+    return {name: count / n_studies for name, count in inside.items()}
+
+
 def linearity(n: int, bend: float, grows: bool, n_studies: int) -> tuple[float, float]:
     """Share of studies whose line is refused: by the paper's limit, and by that of Kolmogorov and Smirnov."""
     rng = np.random.default_rng(1)
@@ -50,7 +71,11 @@ def linearity(n: int, bend: float, grows: bool, n_studies: int) -> tuple[float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--series", type=int, default=250)
-    count = parser.parse_args().series
+    parser.add_argument("--studies", type=int, default=8000)
+    arguments = parser.parse_args()
+    count = arguments.series
+    for name, share in agreement(40, arguments.studies).items():
+        print(f"{arguments.studies} studies of 40 pairs: {name}, the interval holds the truth in {100 * share:.1f} %")
     for n_baseline in (20, 10_000):
         for shift in (0.0, 0.5, 1.0, 1.5, 2.0, 3.0):
             share, first = control(n_baseline, shift, count)
