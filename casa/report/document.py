@@ -30,8 +30,8 @@ from casa.report.figures import (
     time_weights,
     who_table,
 )
-from casa.report.grades import grades_of
-from casa.report.morphology import heads_of
+from casa.report.grades import grades_of, nothing_graded
+from casa.report.morphology import heads_of, nothing_examined
 from casa.report.paths import Scale, choose_paths, field_plot, origin_plot
 from casa.report.picture import choose_picture, overlay
 from casa.report.provenance import (
@@ -296,6 +296,8 @@ def gather(recording: Recording, name: str) -> dict[str, Any]:
         "histograms": histograms,
         "grades": grades_of(recording),
         "heads": heads_of(recording),
+        "no_grades": nothing_graded(recording, n_tracks),
+        "no_heads": nothing_examined(recording, n_tracks),
         "columns": columns,
         "kinematics_rows": kinematics_by_grade(kinematics, columns),
         "suspect": suspect,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from casa.cells import EXPERT_GRADES, GradeTable
 from casa.record import Recording
 from casa.record.clips import KeptClip
+from casa.report import texts
 from casa.report.charts import line, svg, text
 from casa.report.picture import jpeg_data_uri
 from casa.types import FloatArray
@@ -66,6 +68,18 @@ def grades_of(recording: Recording) -> Grades | None:
         trained_on=str(told.get("trained_on") or "unknown"),
         counts=recording.grading or {},
     )
+
+
+def nothing_graded(recording: Recording, n_tracks: int) -> str:
+    """Why no track was graded, in a sentence; "" where some were, or grading was off."""
+    if len(recording.grades()) or not was_on(recording.session, "grade"):
+        return ""
+    return texts.none_words("graded", n_tracks, recording.grading)
+
+
+def was_on(session: Mapping[str, Any], network: str) -> bool:
+    """Whether a session had a network on: "grade" or "morphology", as its configuration says."""
+    return bool(((session.get("config") or {}).get(network) or {}).get("enabled"))
 
 
 def by_track(grades: GradeTable) -> tuple[NDArray[np.int64], FloatArray]:

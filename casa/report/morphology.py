@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from casa.cells import STRICT_ACROSOME_SHARE, STRICT_ELLIPTICITY, MorphologyTable
 from casa.record import Recording
+from casa.report import texts
 from casa.report.charts import line, svg, text
-from casa.report.grades import heat_over
+from casa.report.grades import heat_over, was_on
 from casa.report.picture import jpeg_data_uri
 from casa.statistics import Spread, spread, wilson_percent
 from casa.types import FloatArray
@@ -97,6 +98,13 @@ def heads_of(recording: Recording) -> Heads | None:
     told, tracks = recording.session.get("morphology_model") or {}, clips.by_track()
     heads = heads_from(tracks, len(clips), told, recording.examining or {})
     return replace(heads, sheet=_sheet(recording, tracks, _decided(tracks, told)))
+
+
+def nothing_examined(recording: Recording, n_tracks: int) -> str:
+    """Why no head was examined, in a sentence; "" where some were, or morphology was off."""
+    if len(recording.morphology()) or not was_on(recording.session, "morphology"):
+        return ""
+    return texts.none_words("examined", n_tracks, recording.examining)
 
 
 def heads_from(tracks: MorphologyTable, n_clips: int, told: Mapping[str, Any], counts: Mapping[str, Any]) -> Heads:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 DISCLAIMER = (
     "This report is an aid to a trained person and not a diagnosis. It describes one field of one preparation as "
@@ -133,6 +135,31 @@ def heads_words(network: str, trained_on: str) -> str:
         "is not the WHO's percentage of normal forms, which is counted on stained smears at 1000 times, with neck and "
         "tail."
     )
+
+
+#: What keeps clips from a network, by the names of ``casa.bus.cell_messages.GradingMetrics``.
+_CLIPS_LOST = {
+    "failed": "failed", "left_out": "left out for want of time", "superseded": "superseded by newer ones",
+}  # fmt: skip
+
+
+def none_words(done: str, n_tracks: int, counts: Mapping[str, Any] | None) -> str:
+    """That a network which was on has seen to no track, and why.
+
+    Parameters
+    ----------
+    done : what it does with a track: "graded", "examined". counts : what became of the clips; None: not recorded.
+    """
+    if not n_tracks:
+        return f"It was on, but nothing was {done}, because no sperm was tracked."
+    if counts is None:
+        why = "the session broke off before its clips were counted"
+    elif not counts.get("taken"):
+        why = "none was in view for long enough to give a clip"
+    else:
+        lost = [f"{counts[name]:,} {words}" for name, words in _CLIPS_LOST.items() if counts.get(name)]
+        why = f"none of their {counts['taken']:,} clips was" + (f" ({', '.join(lost)})" if lost else "")
+    return f"It was on, but none of {n_tracks:,} tracks was {done}, because {why}."
 
 
 UNSURE_HEADS = "no class was likely enough"

@@ -41,6 +41,30 @@ def test_nothing_is_said_where_nothing_was_graded(tmp_path: Path):
     assert "Expert grades" not in (tmp_path / "run.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("counts", "why"),
+    [
+        ({"taken": 0, "failed": 0}, "none of 3 tracks was graded, because none was in view for long enough"),
+        ({"taken": 5, "failed": 2, "left_out": 3},
+         "none of 3 tracks was graded, because none of their 5 clips was (2 failed, 3 left out for want of time)."),
+        (None, "because the session broke off before its clips were counted"),
+    ],
+)  # fmt: skip
+def test_where_grading_was_on_and_nothing_was_graded_the_section_says_why(tmp_path: Path, counts, why):
+    path = recordings.write_recording(tmp_path / "run.h5", 10)
+    with h5py.File(path, "r+") as file:
+        session = json.loads(file.attrs["session"])
+        session["config"] |= {"grade": {"enabled": True}, "morphology": {"enabled": False}}
+        file.attrs["session"] = json.dumps(session)
+        if counts is not None:
+            file.attrs["grading"] = json.dumps(counts)
+    write_report(path, tmp_path / "run.html")
+    page = (tmp_path / "run.html").read_text(encoding="utf-8")
+    assert "<h2>Expert grades, by a network</h2>" in page
+    assert why in page
+    assert "Forms of heads" not in page
+
+
 def test_the_section_shows_the_mean_over_tracks_and_clips_with_their_maps(graded: Path, tmp_path: Path):
     told_of(graded, name="grade", network="rostfine T (paper)", trained_on="a simulated panel of 40 raters")
     write_report(graded, tmp_path / "run.html")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import recordings
@@ -36,6 +38,17 @@ def test_nothing_is_said_where_no_head_was_examined(recorded: Path):
     with Recording(recorded) as recording:
         assert heads_of(recording) is None
     assert "Forms of heads" not in page_of(recorded)
+
+
+def test_where_morphology_was_on_and_no_head_was_examined_the_section_says_why(recorded: Path):
+    with h5py.File(recorded, "r+") as file:
+        session = json.loads(file.attrs["session"])
+        session["config"] |= {"morphology": {"enabled": True}}
+        file.attrs["session"] = json.dumps(session)
+        file.attrs["examining"] = json.dumps({"taken": 4, "graded": 0, "failed": 4, "abstained": {}})
+    page = page_of(recorded)
+    assert "<h2>Forms of heads, by a network</h2>" in page
+    assert "none of 3 tracks was examined, because none of their 4 clips was (4 failed)." in page
 
 
 def test_tracks_are_counted_by_class_and_what_was_not_classed_by_reason(recorded: Path):
