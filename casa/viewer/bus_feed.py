@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from casa.viewer.feed import (
     View,
     cut_clip,
     segments,
+    without_networks,
 )
 from casa.viewer.palette import SHADES, UNGRADED, shade_index
 from casa.viewer.pictures import eight_bit_levels
@@ -74,7 +76,7 @@ class BusFeed:
         self._metrics: bus.Metrics | None = None
         self._summary: Any = None
         self._calibration: Calibration | None = None
-        self._outside: tuple[str, ...] = ()  # why the session's network does not know such pictures of heads
+        self._told: Mapping[str, Any] = {}  # what the session says of itself
         self._um_per_px: float | None = None
         self._start_ns: int | None = None
         self._made = 0
@@ -212,7 +214,7 @@ class BusFeed:
         if isinstance(message, bus.SessionStart):
             with self._lock:
                 self._calibration, self._start_ns, self._ended = message.calibration, None, None
-                self._outside = _outside(message)
+                self._told = message.session
                 self._known, self._track = {}, None
                 self._recent.clear()
         elif isinstance(message, bus.Metrics):
@@ -242,7 +244,7 @@ class BusFeed:
             self._track = reply
         elif isinstance(reply, bus.StatusReply):
             if reply.start is not None:
-                self._calibration, self._outside = reply.start.calibration, _outside(reply.start)
+                self._calibration, self._told = reply.start.calibration, reply.start.session
         elif isinstance(reply, bus.Refused):
             if not isinstance(request, bus.GetTrack):
                 self._news.append((reply.reason, True))
@@ -365,7 +367,7 @@ class BusFeed:
                 grades = reply.grades.distribution.numpy()
                 parts = None if reply.grades.parts is None else reply.grades.parts.numpy()
             if reply.morphology is not None:
-                morphology = _morphology(reply.morphology, self._outside)
+                morphology = _morphology(reply.morphology, self._told.get("morphology_model") or {})
             if reply.clip is not None and len(reply.clip.images.numpy()):
                 clip = graded_clip = list(reply.clip.images.numpy()[-CLIP_FRAMES:])
                 attention = maps_of(reply.clip)
@@ -428,6 +430,10 @@ class BusFeed:
         self._asked.append(bus.Mark(text=note[:500]))
         return "marking …"
 
+    def nothing(self) -> tuple[str, str]:
+        """What is said of a sperm without grades, and of one without morphology."""
+        return without_networks(self._told, yet=True)
+
     def about(self) -> dict[str, Any]:
         """Where this comes from, ready for JSON."""
         calibration = self._calibration
@@ -445,15 +451,13 @@ class BusFeed:
         self._thread.join(5)
 
 
-def _outside(start: bus.SessionStart) -> tuple[str, ...]:
-    return tuple(map(str, (start.session.get("morphology_model") or {}).get("outside") or ()))
-
-
-def _morphology(m: bus.MorphologyMessage, outside: tuple[str, ...]) -> MorphologyFigures:
+def _morphology(m: bus.MorphologyMessage, model: Mapping[str, Any]) -> MorphologyFigures:
+    outside = tuple(map(str, model.get("outside") or OUTSIDE))
     crop = None if m.crop is None else m.crop.numpy()
     head = crop if crop is None or crop.dtype == np.uint8 else eight_bit_levels(crop)[crop]
     heat = None if m.heat_map is None else (m.heat_map.numpy() / 255).astype(np.float32)
-    guess = () if m.in_domain or not m.classes else outside or OUTSIDE
+    guess = () if m.in_domain or not m.classes else outside
     return MorphologyFigures(
-        dict(m.normal), head, heat, m.model, dict(m.classes), m.reason, dict(m.measures), m.n_crops, guess
-    )
+        dict(m.normal), head, heat, m.model, dict(m.classes), m.reason, dict(m.measures), m.n_crops, guess,
+        float(model.get("abstain_below") or 0.0),
+    )  # fmt: skip

@@ -55,6 +55,7 @@ class ExaminedTracks:
             measures={name: value for name, value in measures.items() if np.isfinite(value)},
             n_crops=int(t.n_crops[row]),
             outside=() if t.in_domain[row] else reasons,
+            abstain_below=float(self._model.get("abstain_below") or 0.0),
         )
 
     def close(self) -> None:

@@ -128,7 +128,8 @@ class MorphologyFigures:
 
     ``classes``: probabilities by class ("part:class" where there are several parts), {} where ``reason`` says why there
     are none. ``measures`` by column of MorphologyTable, what is known of them. ``outside``: why the network does not
-    know such pictures, so that its classes are a guess; () where it does.
+    know such pictures, so that its classes are a guess; () where it does. A part of which no class is as likely as
+    ``abstain_below`` has none.
     """
 
     normal: Mapping[str, float]
@@ -140,6 +141,7 @@ class MorphologyFigures:
     measures: Mapping[str, float] = field(default_factory=dict)
     n_crops: int = 0
     outside: tuple[str, ...] = ()
+    abstain_below: float = 0.0
 
 
 class Feed(Protocol):
@@ -186,6 +188,10 @@ class Feed(Protocol):
         """How the engine keeps up, in a few words; "" where there is none."""
         ...
 
+    def nothing(self) -> tuple[str, str]:
+        """What is said of a sperm without grades, and of one without morphology; see ``without_networks``."""
+        ...
+
     def about(self) -> dict[str, Any]:
         """Where this comes from, ready for JSON: for snapshots."""
         ...
@@ -193,6 +199,22 @@ class Feed(Protocol):
     def close(self) -> None:
         """End threads, processes and connections."""
         ...
+
+
+def without_networks(session: Mapping[str, Any], yet: bool) -> tuple[str, str]:
+    """What is said of a sperm without grades, and of one without morphology; "" where the other network alone was on.
+
+    Parameters
+    ----------
+    session : what it says of itself, with its configuration. yet : whether it goes on, so that they may still come.
+    """
+    config = session.get("config") or {}
+    on = [bool((config.get(name) or {}).get("enabled")) for name in ("grade", "morphology")]
+    if not any(on):
+        return "Not graded by a network", "no morphology in this session"
+    over = "No clip of it was graded", "Its head was not examined"
+    grade, head = ("Not graded yet", "Head not examined yet") if yet else over
+    return grade if on[0] else "", head if on[1] else ""
 
 
 def segments(

@@ -21,7 +21,7 @@ from casa.viewer.feed import MorphologyFigures
 
 _NOTHING = "no morphology in this session"
 _ROW, _LINE, _GAP = 17, 16, 8
-_BAR = "#5fc3ff"
+BAR = "#5fc3ff"
 _FAINT_BAR = "#4a5b6b"
 
 
@@ -57,7 +57,7 @@ class HeadPicture(QtWidgets.QWidget):
     def _needed(figures: MorphologyFigures) -> int:
         rows = list(_rows(figures))
         headings = len({part for part, _, _ in rows if part})
-        return (len(rows) + headings) * _ROW + (2 + 2 * bool(figures.outside)) * _LINE
+        return (len(rows) + headings) * _ROW + (2 + bool(unsure(figures)) + 2 * bool(figures.outside)) * _LINE
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: D102
         painter = QtGui.QPainter(self)
@@ -88,13 +88,13 @@ class HeadPicture(QtWidgets.QWidget):
                 painter.setPen(QtGui.QColor(palette.SOFT))
                 painter.drawText(QRectF(left, y, self.width() - left, _ROW), int(Qt.AlignmentFlag.AlignVCenter), part)
                 y, before = y + _ROW, part
-            best = chance >= max(p for of, _, p in rows if of == part)
+            best = chance >= max(figures.abstain_below, *(p for of, _, p in rows if of == part))
             painter.setFont(font(self, 12, best))
             painter.setPen(QtGui.QColor(palette.TEXT if best else palette.SOFT))
             painter.drawText(QRectF(left, y, wide + 4, _ROW), int(Qt.AlignmentFlag.AlignVCenter), name)
             room = max(self.width() - left - wide - 46, 10.0)
             box = QRectF(left + wide + 4, y + 4, max(room * chance, 1.0), _ROW - 8)
-            painter.fillRect(box, QtGui.QColor(_BAR if best and not figures.outside else _FAINT_BAR))
+            painter.fillRect(box, QtGui.QColor(BAR if best and not figures.outside else _FAINT_BAR))
             painter.drawText(QRectF(self.width() - 40, y, 40, _ROW),
                              int(Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignRight),
                              f"{100 * chance:.0f} %")  # fmt: skip
@@ -105,6 +105,10 @@ class HeadPicture(QtWidgets.QWidget):
         painter.setFont(font(self, 11))
         if words := measured(figures):
             painter.setPen(QtGui.QColor(palette.SOFT))
+            painter.drawText(QPointF(0, y + 12), words)
+            y += _LINE
+        if words := unsure(figures):
+            painter.setPen(QtGui.QColor(palette.TEXT))
             painter.drawText(QPointF(0, y + 12), words)
             y += _LINE
         if figures.outside:
@@ -122,6 +126,16 @@ def _rows(figures: MorphologyFigures) -> Iterator[tuple[str, str, float]]:
     if not figures.classes:
         for part, chance in figures.normal.items():
             yield "", f"{part} normal", chance
+
+
+def unsure(figures: MorphologyFigures) -> str:
+    """Of which parts no class is likely enough, in a line; "" where each has one."""
+    rows = list(_rows(figures))
+    parts = dict.fromkeys(part for part, _, _ in rows)
+    none = [part for part in parts if max(p for of, _, p in rows if of == part) < figures.abstain_below]
+    if not none:
+        return ""
+    return f"No class{' of ' + ', '.join(none) if none[0] else ''}: none reaches {100 * figures.abstain_below:.0f} %"
 
 
 def measured(figures: MorphologyFigures) -> str:
@@ -149,7 +163,8 @@ def said_of(figures: MorphologyFigures | None) -> str:
         return f"no class: {figures.reason}"
     chances = ", ".join(f"{part} {name} {100 * p:.0f} %".strip() for part, name, p in _rows(figures))
     guess = f"; a guess: {'; '.join(figures.outside)}" if figures.outside else ""
-    return f"{chances}; {measured(figures)}{guess}"
+    said = [chances, unsure(figures), measured(figures)]
+    return "; ".join(words for words in said if words) + guess
 
 
 def _tip(figures: MorphologyFigures | None) -> str:

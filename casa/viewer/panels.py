@@ -281,7 +281,7 @@ class SpermPanel(QtWidgets.QScrollArea):
     def show_sperm(
         self, sperm: SpermFigures | None, scale: tuple[float, str] | None, no_clip: str, nothing: tuple[str, str]
     ) -> None:
-        """What is known of a sperm; ``scale`` um a px, or None; ``nothing`` is said without grades and morphology."""
+        """What is known of a sperm; ``scale`` um a px, or None; ``nothing`` is said without grades, and morphology."""
         self._hint.setVisible(sperm is None)
         self._body.setVisible(sperm is not None)
         if sperm is None:
@@ -307,9 +307,10 @@ class SpermPanel(QtWidgets.QScrollArea):
         self._flags.setVisible(bool(flags))
         has_networks = sperm.grades is not None or sperm.morphology is not None
         self._networks.setVisible(has_networks)
-        set_text(self._nothing, " · ".join(nothing))
-        self._nothing.setVisible(not has_networks)
         known = (len(sperm.graded_clip) > 0, sperm.grades is not None, sperm.morphology is not None)
+        missing = " · ".join(words for words, there in zip(nothing, known[1:], strict=True) if words and not there)
+        set_text(self._nothing, missing)
+        self._nothing.setVisible(bool(missing))
         for part, shown in zip(self._parts, known, strict=True):
             part.setVisible(shown)
         self.player.set_clip(sperm.graded_clip, sperm.attention)

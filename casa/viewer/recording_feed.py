@@ -25,6 +25,7 @@ from casa.viewer.feed import (
     View,
     cut_clip,
     segments,
+    without_networks,
 )
 from casa.viewer.graded import GradedTracks
 from casa.viewer.palette import SHADES
@@ -120,6 +121,11 @@ class RecordingFeed:
     def session(self) -> Session | None:
         """The loaded recording."""
         return self._session
+
+    def nothing(self) -> tuple[str, str]:
+        """What is said of a sperm without grades, and of one without morphology."""
+        session = self._session
+        return without_networks(session.session if session else {}, bool(session) and session.status == "recording")
 
     @property
     def step(self) -> int:

@@ -12,6 +12,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Qt
 
 from casa.errors import CasaError
+from casa.types import is_simulated
 from casa.viewer.actions import Actions
 from casa.viewer.canvas import Canvas
 from casa.viewer.feed import Condition, Feed, FeedState, FieldFigures, SpermFigures, View
@@ -264,16 +265,14 @@ class ViewerWindow(QtWidgets.QMainWindow):
         self.sperm = feed.sperm(self.canvas.selected) if self.canvas.selected >= 0 else None
         self.field_panel.show_figures(self.figures, self.sperm.kinematics if self.sperm else {})
         recording = self.recording
-        no_clip, nothing = "no pictures of this session", ("Not graded by a network", "no morphology in this session")
-        if recording is None:
-            no_clip, nothing = "waiting for pictures", ("Not graded by a network", "no morphology of this sperm")
+        no_clip = "no pictures of this session" if recording is not None else "waiting for pictures"
         scale = (self.canvas.um_per_px, "µm") if self.canvas.um_per_px else None
         self.sperm_panel.set_join_ready(self.canvas.second >= 0)
         if self.sperm is None and self.canvas.selected >= 0:
             self.sperm_panel.show_hint(f"Sperm {self.canvas.selected} is not there.")
         elif self.canvas.selected < 0:
             self.sperm_panel.show_hint("Click a sperm, or press N,\nto see its clip, path and figures.")
-        self.sperm_panel.show_sperm(self.sperm, scale, no_clip, nothing)
+        self.sperm_panel.show_sperm(self.sperm, scale, no_clip, feed.nothing())
         self._show_condition()
         self._show_rate()
         if recording is not None and not self._message_until:
@@ -296,7 +295,7 @@ class ViewerWindow(QtWidgets.QMainWindow):
             tracks = recording.tracks
             changes = len(tracks.log.active) if tracks.log else 0
             words = {"complete": "recorded", "recording": "being written"}.get(session.status, session.status)
-            if session.source.timestamps == "simulated":
+            if is_simulated(session.source):
                 words = f"simulated · {words}"
             if changes:
                 words += f" · {changes} correction{'s' if changes > 1 else ''}" + (

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import recordings
@@ -16,6 +17,8 @@ from viewer_driving import lone_track, place_of, press, seek
 from viewer_scene import N_FRAMES
 
 from casa.record import Recording
+from casa.viewer.feed import MorphologyFigures, without_networks
+from casa.viewer.head_chart import BAR, HeadPicture
 from casa.viewer.keys import KEYS
 from casa.viewer.palette import SHADE_COLOURS, SHADES
 
@@ -75,6 +78,44 @@ def test_a_session_without_graders_says_so_calmly(open_viewer, own_field, qtbot)
     assert not panel._grades.isVisible()
 
 
+def switch_on(path: Path, *networks: str) -> None:
+    """Let a recording say that its session had networks on."""
+    with h5py.File(path, "r+") as file:
+        session = json.loads(file.attrs["session"])
+        session["config"] |= {name: {"enabled": True} for name in networks}
+        file.attrs["session"] = json.dumps(session)
+
+
+def test_a_session_whose_networks_got_to_no_sperm_does_not_say_that_it_had_none(open_viewer, own_field, qtbot):
+    switch_on(own_field, "grade", "morphology")
+    window = open_viewer(own_field)
+    seek(window, qtbot, 70)
+    press(window, qtbot, "N")
+    assert window.sperm_panel._nothing.text() == "No clip of it was graded · Its head was not examined"
+    assert without_networks({"config": {"morphology": {"enabled": True}}}, yet=True) == ("", "Head not examined yet")
+
+
+def test_where_no_class_is_likely_enough_none_stands_out(qapp, qtbot):
+    picture = HeadPicture()
+    qtbot.addWidget(picture)
+    picture.resize(300, 150)
+
+    def shown(abstain_below: float) -> tuple[bool, str]:
+        classes = {"normal": 0.35, "tapered": 0.33, "small": 0.32}
+        figures = MorphologyFigures({}, None, None, classes=classes, n_crops=3, abstain_below=abstain_below)
+        picture.set_figures(figures)
+        image = picture.grab().toImage()
+        names = {image.pixelColor(x, y).name() for x in range(image.width()) for y in range(image.height())}
+        return BAR in names, picture.accessibleDescription()
+
+    stands_out, said = shown(0.4)
+    assert not stands_out
+    assert "No class: none reaches 40 %" in said
+    stands_out, said = shown(0.3)
+    assert stands_out
+    assert "No class" not in said
+
+
 def test_a_graded_sperm_plays_its_clip_beside_its_grades(open_viewer, own_field, qtbot):
     with Recording(own_field) as recording:
         tracks = np.unique(recording.tracks(slice(70, 71)).track_id).tolist()
@@ -112,6 +153,7 @@ def test_an_examined_sperm_shows_its_head_its_classes_and_why_there_are_none(ope
         tracks = np.unique(recording.tracks(slice(70, 71)).track_id).tolist()
     exams = [recordings.head_exam(11, tracks[0])] + [recordings.head_exam(20 + t, t, "two heads") for t in tracks[1:]]
     add_heads(own_field, exams, outside=["0.5 µm/px, and the network knows 0.1"])
+    switch_on(own_field, "grade", "morphology")
     window = open_viewer(own_field)
     seek(window, qtbot, 70)
     press(window, qtbot, "N")
@@ -127,6 +169,8 @@ def test_an_examined_sperm_shows_its_head_its_classes_and_why_there_are_none(ope
     assert f"head normal {100 * chance:.0f} %" in said
     assert "11.0 × 11.1 µm · L/W 11.30 (not 1.5–2)" in said
     assert "a guess: 0.5 µm/px, and the network knows 0.1" in said
+    assert panel._nothing.isVisible()
+    assert panel._nothing.text() == "No clip of it was graded"
     if len(tracks) > 1:  # examined, and there was no head to class
         while window.canvas.selected != tracks[1]:
             press(window, qtbot, "N")
