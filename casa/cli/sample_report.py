@@ -53,6 +53,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of a sample as one HTML file."""
+    from casa.audit import AuditLog
     from casa.cli.output import print_json
     from casa.report.sample import write_sample_report
     from casa.samples.sample import read_sample
@@ -60,13 +61,15 @@ def report(
     sample = read_sample(folder)
     output = output or folder / "report.html"
     printed = pdf_beside(output, pdf, force)
+    if (audit := AuditLog.configured(audit_log)) is not None:
+        audit.check()
     figures = write_sample_report(folder, output, force, open_field)
+    audit_report(audit_log, sample.sample_id, output, figures.accepted)  # before the PDF, which may fail
     if printed is not None:
         from casa.report.pdf import write_pdf
 
         write_pdf(output, printed, force)
-    for path in filter(None, (output, printed)):
-        audit_report(audit_log, sample.sample_id, path, figures.accepted)
+        audit_report(audit_log, sample.sample_id, printed, figures.accepted)
     if as_json:
         told = {"sample": str(folder), "accepted": figures.accepted, "report": str(output)}
         print_json(told | {"pdf": None if printed is None else str(printed)})

@@ -281,6 +281,27 @@ def test_a_sample_and_its_corrections_are_in_the_log(tmp_path):
     assert "corrections" not in second
 
 
+def test_what_is_written_of_a_report_is_logged_also_where_its_pdf_fails(tmp_path, monkeypatch):
+    from samples import sample_of
+
+    from casa.cli import sample_report
+
+    folder, log = tmp_path / "s", tmp_path / "lab.audit"
+    sample_of(folder, ((60, 40, 20, 80),))
+    broken = tmp_path / "printer.py"
+    broken.write_text("raise SystemExit('print_page: libnss3.so is missing')\n")
+    monkeypatch.setattr("casa.report.pdf._PRINTER", broken)
+    with pytest.raises(CasaError, match=r"report\.pdf: the PDF cannot be made here \(libnss3\.so is missing\)"):
+        sample_report.report(folder, None, pdf=True, audit_log=log)
+    (line,) = read_audit(log).lines
+    assert line.details["sha256"] == file_digest(folder / "report.html")
+    (folder / "report.html").unlink()
+    head_path(log).unlink()
+    with pytest.raises(CasaError, match=r"head file is missing"):
+        sample_report.report(folder, None, audit_log=log)
+    assert not (folder / "report.html").exists()
+
+
 def test_a_recording_is_named_by_its_sums(tmp_path):
     import hashlib
 
