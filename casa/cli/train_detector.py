@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -33,13 +34,20 @@ def train_detector(
     real: Annotated[
         Path | None, typer.Option(help="Folder of the labelled real clip (clip.mp4, tracks.csv.gz).")
     ] = None,
+    data_name: Annotated[
+        str, typer.Option(help="What the real clip is and by whom, for the model card; needed with --real.")
+    ] = "",
+    data_licence: Annotated[
+        str, typer.Option(help="The real clip's licence, or 'not published'; needed with --real.")
+    ] = "",
     routes: Annotated[
         Path | None,
         typer.Option(help="Folder of real label tables (visem_tracking_labels): simulated heads lie where those did."),
     ] = None,
     sim: Annotated[int | None, typer.Option(min=0, help="Number of simulated pictures.")] = None,
     start: Annotated[
-        Path | None, typer.Option(help="training.pt of an earlier run with the same network, to go on from.")
+        str | None,
+        typer.Option(help="What to go on from: a detector's name (sperm), or training.pt of a run; the same network."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
@@ -59,6 +67,13 @@ def train_detector(
     from casa.simulate.routes import read_routes
     from casa.simulate.training import RECIPE, training_images
 
+    if real is not None and not (data_name.strip() and data_licence.strip()):
+        raise InputError(
+            f"--real {real}: the model card has to say what it was trained on; give --data-name TEXT and"
+            " --data-licence TEXT"
+        )
+    data = publish.RealData(real, data_name.strip(), data_licence.strip()) if real is not None else None
+    start_file, begun_from = publish.find_start(start) if start else (None, "")
     path = config or resource_dir("configs") / "detector" / "train.yaml"
     settings = load_train_config(path, {"simulated": sim, "epochs": epochs})
     if (output / f"{settings.name}.onnx").exists() and not force:
@@ -93,16 +108,18 @@ def train_detector(
 
     total = steps_per_epoch(settings, len(simulated) + len(clip)) * settings.epochs
     with progress("training", total) as bar:
-        model = train(settings, simulated, clip, seed, lambda detail: bar.advance(1, detail), after_epoch, start)
+        model = train(settings, simulated, clip, seed, lambda detail: bar.advance(1, detail), after_epoch, start_file)
     # Before its confidence is fitted: what another phase goes on from.
     network.save_state(model, settings.network, settings.classes, output / "training.pt")
     words = ["casa train detector"]
     words += [f"--config {config.name}"] if config else []
-    words += ["--real visem13_clip"] if real else []
-    words += ["--routes visem_tracking_labels"] if routes else []
-    words += [f"--start {Path(start.parent.name) / start.name}"] if start else []
+    if data is not None:
+        words.append(f"--real {data.folder.name} --data-name {quote(data.name)} --data-licence {quote(data.licence)}")
+    words += [f"--routes {routes.name}"] if routes else []
+    words += [f"--start {Path(*Path(start).parts[-2:])}"] if start else []
     command = " ".join([*words, f"--sim {n_simulated}", f"--epochs {settings.epochs}", f"--seed {seed}"])
-    entry, results = finish_training(model, settings, real, output, seed, command, n_simulated, clip)
+    trained_on = publish.describe_training_data(settings, n_simulated, data, begun_from)
+    entry, results = finish_training(model, settings, real, output, seed, command, trained_on, clip)
     if as_json:
         print_json({"weights": str(entry.files["onnx"][0]), "sha256": entry.files["onnx"][1], "scores": entry.scores})
     else:
@@ -116,7 +133,7 @@ def finish_training(
     output: Path,
     seed: int,
     command: str,
-    n_simulated: int,
+    trained_on: str,
     clip: Sequence[LabelledImage],
 ) -> tuple[ModelEntry, dict[str, str]]:
     """Fit the confidence, export, score, and write manifest and card; gives the entry and the card's scores."""
@@ -146,7 +163,7 @@ def finish_training(
         folder=output,
         files=files,
         licence=publish.LICENCE,
-        trained_on=publish.describe_training_data(settings, n_simulated, len(clip)),
+        trained_on=trained_on,
         command=command,
         seed=seed,
         card=f"{settings.name}.md",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from casa.detect import network
 from casa.detect.train import TrainConfig
 from casa.errors import CasaError, InputError
-from casa.weights import ModelEntry, check_sum, file_sha256, read_manifest, write_manifest
+from casa.weights import ModelEntry, check_sum, file_sha256, read_manifest, resolve_weights, write_manifest
 
 LICENCE = "AGPL-3.0-or-later"
 
@@ -28,17 +28,39 @@ def write_files(model: Any, config: TrainConfig, folder: Path) -> dict[str, tupl
     return {"onnx": (onnx_path, file_sha256(onnx_path)), "state": (state_path, file_sha256(state_path))}
 
 
-def describe_training_data(config: TrainConfig, n_simulated: int, n_real: int) -> str:
-    """What a model was trained on, in one line with sources and licences."""
+@dataclass(frozen=True, slots=True)
+class RealData:
+    """The labelled clip that is trained on: its folder, what it is and by whom (``name``), and its licence."""
+
+    folder: Path
+    name: str
+    licence: str
+
+
+def describe_training_data(config: TrainConfig, n_simulated: int, real: RealData | None, begun_from: str = "") -> str:
+    """What a model was trained on, in one line with sources and licences; ``begun_from``: what its start is."""
     parts = []
     if n_simulated:
         parts.append(f"{n_simulated} pictures simulated by casa (AGPL-3.0-or-later)")
-    if n_real:
-        parts.append(
-            f"frames {config.real_first}-{config.real_last} of a clip of VISEM-Tracking video 13 "
-            "(CC BY 4.0, Thambawita et al. 2023, Sci Data 10:260)"
-        )
+    if real is not None:
+        parts.append(f"frames {config.real_first}-{config.real_last} of a clip of {real.name} ({real.licence})")
+    if begun_from:
+        parts.append(f"begun from {begun_from}")
     return "; ".join(parts)
+
+
+def find_start(start: str) -> tuple[Path, str]:
+    """The state file of a network by name or path, and in words which it is and what it was trained on.
+
+    Raises
+    ------
+    InputError : no such network or file.
+    """
+    found = resolve_weights(start, ("state",))
+    told = [found.entry, *read_manifest(found.path.parent).values()]  # training.pt stands in no manifest
+    data = next((entry.trained_on for entry in told if entry.trained_on not in ("", "unknown")), "")
+    words = f"which was trained on {data}" if data else "whose training data is not recorded"
+    return found.path, f"{found.path.parent.name}/{found.path.name}, {words}"
 
 
 def publish(entry: ModelEntry, config: TrainConfig, results: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from casa.detect.augment import LabelledImage, random_view
 from casa.detect.confidence import detections_on_heads, fit_confidence
 from casa.detect.dataset import clip_images, simulated_images
 from casa.detect.network import save_state
+from casa.detect.publish import RealData, describe_training_data, find_start
 from casa.detect.train import load_train_config, steps_per_epoch, train
 from casa.errors import InputError
 from casa.resources import resource_dir
@@ -166,6 +167,28 @@ def test_confidence_becomes_the_share_that_is_right():
     assert offset == pytest.approx(-1, abs=0.1)
 
 
+def test_a_card_names_the_data_that_was_trained_on_and_their_licence(tmp_path: Path):
+    settings = load_train_config(SHIPPED)
+    mine = RealData(tmp_path / "clip", "slides of our clinic, 2026", "not published")
+    path, begun_from = find_start("sperm")
+    assert path.name == "sperm.pt"
+    said = describe_training_data(settings, 20, mine, begun_from)
+    assert "frames 0-139 of a clip of slides of our clinic, 2026 (not published)" in said
+    assert "begun from models/sperm.pt, which was trained on" in said
+    assert "VISEM" not in describe_training_data(settings, 20, mine)
+    (tmp_path / "x.pt").write_bytes(b"")
+    assert find_start(str(tmp_path / "x.pt"))[1].endswith("/x.pt, whose training data is not recorded")
+
+
+def test_a_real_clip_without_name_or_licence_is_refused_before_anything_is_written(tmp_path: Path):
+    out = tmp_path / "out"
+    for more in ([], ["--data-name", "mine"], ["--data-name", " ", "--data-licence", "CC0"]):
+        refused = CliRunner().invoke(app, ["detector", "-o", str(out), "--real", "my-clip", *more])
+        assert isinstance(refused.exception, InputError)
+        assert "give --data-name TEXT and --data-licence TEXT" in str(refused.exception)
+    assert not out.exists()
+
+
 def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two hundred views of bright squares: enough to begin to find squares, from scratch to manifest."""
     for name in ("training_images", "other_species_images"):
@@ -186,6 +209,7 @@ def test_training_ends_in_weights_that_load_on_every_backend(tmp_path: Path, mon
     figures = ("ap50", "ap50_95", "precision", "recall")
     assert set(entry.scores) == {f"{judged}_{name}" for judged in ("simulated", "species") for name in figures}
     assert "Model card" in (out / "sperm.md").read_text()
+    assert find_start(str(out / "training.pt"))[1].startswith("out/training.pt, which was trained on 16 pictures")
     image = next(pictures(1)).image
     found = []
     for backend in ("openvino", "onnx", "torch"):
