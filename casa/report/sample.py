@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from casa import __version__
-from casa.cells import GradeTable, MorphologyTable
 from casa.record import Recording
 from casa.report import sample_texts, texts
 from casa.report.charts import histogram, motility_bar
-from casa.report.document import check_output, date_words, fill, legend_entries, strip_of, track_words, write_whole
+from casa.report.document import check_output, date_words, fill, legend_entries, strip_of, write_whole
 from casa.report.figures import graded, kinematics_by_grade, parameters
 from casa.report.paths import Scale
 from casa.report.provenance import Group, Item, flat_settings, method_group, model_group, scale_group, tracks_words
 from casa.report.sample_charts import Dot, field_dots
-from casa.report.sample_figures import (
-    FieldNote,
-    FieldRecord,
-    all_kinematics,
-    differing,
-    join_notes,
-    read_record,
-    replicate_rows,
-    sample_rows,
-    unlike_fields,
-)
-from casa.report.sample_parts import grades_of_sample, groups_of, heads_of_sample
-from casa.report.sample_pictures import FieldPicture, debris_notes, focus_notes, read_picture
-from casa.samples.pool import SampleFigures, sample_figures
+from casa.report.sample_fields import Field, cautions_of, read_sample_fields
+from casa.report.sample_figures import FieldNote, FieldRecord, all_kinematics, replicate_rows, sample_rows
+from casa.report.sample_parts import grades_of_sample, groups_of, heads_of_sample, not_examined, not_graded
+from casa.samples.pool import SampleFigures
 from casa.samples.sample import FILE, Sample, read_sample
 from casa.types import MOTILITY_GRADES, KinematicsFlag
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Field:
-    """All that the report reads of a field."""
-
-    record: FieldRecord
-    picture: FieldPicture
-    grades: GradeTable
-    heads: MorphologyTable
-    examining: dict[str, Any]
-    shades: dict[int, str]
 
 
 def write_sample_report(
@@ -61,22 +37,10 @@ def write_sample_report(
     """
     sample = read_sample(folder)
     check_output(out, force, [folder / FILE, *(folder / entry.recording for entry in sample.fields)])
-    figures = sample_figures(folder, sample, open_recording)
-    fields = [_read_field(number, f, open_recording) for number, f in enumerate(figures.fields, 1)]
+    figures, fields = read_sample_fields(folder, sample, open_recording)
     page = fill("sample.html.j2", gather(sample, figures, fields))
     write_whole(out, page.encode("utf-8"))
     return figures
-
-
-def _read_field(number: int, figures: Any, open_recording: Callable[[Path], Recording]) -> Field:
-    calibration = figures.calibration
-    scale = Scale(calibration.um_per_px_x, calibration.um_per_px_y, "µm")
-    with open_recording(figures.path) as recording:
-        record = read_record(number, figures, recording)
-        shades, words = track_words(figures.kinematics, True)
-        picture = read_picture(recording, recording.frames(), shades, words, scale)
-        grades, heads = recording.grades(), recording.morphology()
-        return Field(record, picture, grades, heads, recording.examining or {}, shades)
 
 
 def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[str, Any]:
@@ -88,15 +52,7 @@ def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[
     percent = {key: figures.pooled.motility_percent[key].value for key in MOTILITY_GRADES}
     calibration = records[0].figures.calibration
     scale = Scale(calibration.um_per_px_x, calibration.um_per_px_y, "µm")
-    notes = join_notes(
-        records,
-        [
-            *differing(records),
-            *focus_notes(pictures),
-            *debris_notes(pictures, [f.shades for f in fields]),
-            *unlike_fields(records, figures),
-        ],
-    )
+    notes = cautions_of(figures, fields)
     rows = {row.key: row for row in sample_rows(sample, figures)}
     counted = {letter: int((grade_of == letter).sum()) for letter in (*MOTILITY_GRADES, "u")}
     histograms = [histogram(p.symbol, p.unit, getattr(kinematics, p.column), grade_of) for p in columns[:3]]
@@ -106,7 +62,7 @@ def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[
         "sample": sample,
         "version": __version__,
         "figures": figures,
-        "page_id": css_text(f"Sample {sample.sample_id} · casa {__version__}"),
+        "page_id": css_text(f"{sample_texts.heading(sample.sample_id)} · casa {__version__}"),
         "recorded": _span([r.session.get("created_utc") for r in records]),
         "duration_s": sum(r.timing.duration_s for r in records),
         "simulated": any(f.simulated for f in figures.fields),
@@ -127,8 +83,10 @@ def gather(sample: Sample, figures: SampleFigures, fields: list[Field]) -> dict[
         "kinematics_rows": kinematics_by_grade(kinematics, columns),
         "suspect": bool(len(kinematics) and np.any(kinematics.flags & KinematicsFlag.LOW_FRAME_RATE)),
         "groups_found": groups_of([r.figures.kinematics for r in records], pictures, scale),
-        "grades": grades_of_sample([(f.record.figures.replicate, f.record.session, f.grades) for f in fields]),
-        "heads": heads_of_sample([(f.record.session, f.heads, f.examining) for f in fields]),
+        "grades": grades_of_sample(fields),
+        "heads": heads_of_sample(fields),
+        "not_graded": not_graded(fields),
+        "not_examined": not_examined(fields),
         "calibration": calibration,
         "groups": _provenance(sample, records),
         "settings": flat_settings(settings_of(records[0])),
@@ -190,8 +148,10 @@ def _dots(sample: Sample, records: list[FieldRecord], figures: SampleFigures) ->
         counted.append(Dot(r.number, r.figures.replicate, density.value, density.interval))
     pooled = figures.pooled.concentration_m_per_ml.value
     charts = [
-        field_dots("Progressive motility", "%", pr, figures.pooled.motility_percent["pr"].value, 100.0),
-        field_dots("Concentration, as counted", "M/mL", counted, None if pooled is None else pooled / sample.dilution),
+        field_dots(*sample_texts.DOT_CHARTS["pr"], pr, figures.pooled.motility_percent["pr"].value, 100.0),
+        field_dots(
+            *sample_texts.DOT_CHARTS["concentration"], counted, None if pooled is None else pooled / sample.dilution
+        ),
     ]
     return [chart for chart in charts if chart is not None]
 

@@ -46,14 +46,14 @@ class FieldRecord:
         return pool([self.figures])
 
 
-def read_record(number: int, figures: FieldFigures, recording: Recording) -> FieldRecord:
-    """A field's session, times and cautions; its tracks and detections are not read."""
+def read_record(number: int, figures: FieldFigures, recording: Recording, reasons: bool = True) -> FieldRecord:
+    """A field's session, times and cautions (with ``reasons`` of lost frames); tracks and detections are not read."""
     frames, session, source, summary = recording.frames(), recording.session, recording.source, recording.summary()
     assert summary is not None  # read_field refused it
     timing, kinematics = measure_timing(frames), figures.kinematics
     notes = quality_notes(
         source, figures.calibration, recording.account, timing, summary, kinematics, summary.n_tracks,
-        loss_reasons(frames), bool(np.any(frames["field"])), day_of(session.get("created_utc")),
+        loss_reasons(frames) if reasons else (), bool(np.any(frames["field"])), day_of(session.get("created_utc")),
     )  # fmt: skip
     few = texts.few_cells(0).title  # what counts is how many the replicates have
     kept = [note for note in notes if note.title != few]
@@ -80,28 +80,31 @@ def sample_rows(sample: Sample, figures: SampleFigures) -> list[WhoRow]:
     )
     volume = Figure(sample.volume_ml, None, sample_texts.REASON_NO_VOLUME if sample.volume_ml is None else "")
     rows = who_table(motility, concentration)
+
+    def row(key: str, figure: Figure, unit: str) -> WhoRow:
+        return WhoRow(*sample_texts.WHO_ROWS[key], figure, unit, limits[key], key)
+
     return [
-        WhoRow("Semen volume", "entered", volume, "mL", limits["volume"], "volume"),
+        row("volume", volume, "mL"),
         rows[0],
-        WhoRow("Total sperm number", "per ejaculate", total, "M", limits["number"], "number"),
+        row("number", total, "M"),
         *rows[1:],
-        WhoRow("Vitality", "live sperm", Figure(None, None, sample_texts.REASON_NO_VITALITY), "%", limits["vitality"],
-               "vitality"),
-        WhoRow("Normal forms", "strict", Figure(None, None, sample_texts.REASON_NO_FORMS), "%", limits["forms"],
-               "forms"),
-    ]  # fmt: skip
+        row("vitality", Figure(None, None, sample_texts.REASON_NO_VITALITY), "%"),
+        row("forms", Figure(None, None, sample_texts.REASON_NO_FORMS), "%"),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicateRow:
-    """A figure of both replicates: ``difference``, ``limit`` and ``verdict`` where the manual has a limit."""
+    """A figure of both replicates; the rest where the manual has a limit. ``decides``: the most frequent motility."""
 
     name: str
     unit: str
     values: tuple[float | None, float | None]
     difference: float | None = None
     limit: float | None = None
-    verdict: str = ""
+    accepted: bool | None = None
+    decides: bool = False
 
 
 def replicate_rows(figures: SampleFigures) -> list[ReplicateRow]:
@@ -109,8 +112,8 @@ def replicate_rows(figures: SampleFigures) -> list[ReplicateRow]:
     if len(figures.replicates) < 2:
         return []
     one, two = figures.replicates
-    names = {letter: f"Grade {letter}: {texts.GRADES[letter].name}" for letter in MOTILITY_GRADES}
-    names = {"pr": "Progressive motility (PR)", "total": "Total motility"} | names
+    names = {key: sample_texts.CARDS[key][0] for key in ("pr", "total")}
+    names |= {letter: sample_texts.grade_row(letter) for letter in MOTILITY_GRADES}
     shown = {k: a for k in ("pr", "c", "d") if (a := figures.agreement.get(k)) is not None}
     deciding = max(shown, key=lambda k: shown[k].average) if shown else ""
     rows = []
@@ -120,13 +123,12 @@ def replicate_rows(figures: SampleFigures) -> list[ReplicateRow]:
         if agreement is None:
             rows.append(ReplicateRow(name, "%", values))
             continue
-        verdict = ("within" if agreement.accepted else "beyond") + (", decides" if key == deciding else "")
-        rows.append(ReplicateRow(name, "%", values, agreement.difference, agreement.limit, verdict))
+        found = agreement.difference, agreement.limit, agreement.accepted
+        rows.append(ReplicateRow(name, "%", values, *found, decides=key == deciding))
     if (count := figures.agreement.get("count")) is not None:
         rows.append(
             ReplicateRow(
-                "Heads counted in equal areas", "", (count.first, count.second), count.difference, count.limit,
-                "within" if count.accepted else "beyond",
+                sample_texts.HEADS_ROW, "", (count.first, count.second), count.difference, count.limit, count.accepted
             )
         )  # fmt: skip
     return rows

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from casa.cells import EXPERT_GRADES, GradeTable, MorphologyTable
+from casa.cells import EXPERT_GRADES, MorphologyTable
 from casa.kinematics.subpopulations import MIN_TRACKS, Subpopulations, find_subpopulations
-from casa.report import sample_texts
+from casa.report import sample_texts, texts
 from casa.report.figures import Parameter, parameters
-from casa.report.grades import by_track, interval, share_bars
+from casa.report.grades import by_track, interval, share_bars, was_on
 from casa.report.morphology import Heads, heads_from
 from casa.report.paths import Path as TrackPath
 from casa.report.paths import Scale, origin_plot, reach_of
 from casa.report.sample_charts import group_scatter, mark_key
+from casa.report.sample_fields import Field
 from casa.report.sample_pictures import FieldPicture
 from casa.statistics import Spread, spread, wilson_percent
 from casa.types import KinematicsTable
@@ -136,15 +137,11 @@ def _one_network(models: Sequence[dict[str, Any]]) -> bool:
     return len({(model.get("sha256"), model.get("name")) for model in models}) == 1
 
 
-def grades_of_sample(
-    fields: Sequence[tuple[int, dict[str, Any], GradeTable]],
-) -> SampleGrades | str:
-    """Grades of fields (replicate, session, table) together; a sentence where there are none to pool."""
-    graded = [
-        (replicate, session.get("grade_model") or {}, table) for replicate, session, table in fields if len(table)
-    ]
+def grades_of_sample(fields: Sequence[Field]) -> SampleGrades | str:
+    """Grades of fields together; a sentence where there are none to pool."""
+    graded = [(f.replicate, f.record.session.get("grade_model") or {}, f.grades) for f in fields if len(f.grades)]
     if not graded:
-        return sample_texts.NO_GRADES
+        return not_graded(fields) or sample_texts.NO_GRADES
     if not _one_network([model for _, model, _ in graded]):
         return sample_texts.MIXED_GRADERS
     means = [(replicate, by_track(table)[1]) for replicate, _, table in graded]
@@ -152,7 +149,7 @@ def grades_of_sample(
     low, high = interval(mean)
     overall = mean.mean(axis=0)
     by_replicate = []
-    for number in sorted({replicate for replicate, _, _ in fields}):
+    for number in sorted({f.replicate for f in fields}):
         own = [m for replicate, m in means if replicate == number]
         by_replicate.append(100 * np.concatenate(own).mean(axis=0) if own else None)
     rows = tuple(
@@ -166,17 +163,45 @@ def grades_of_sample(
     return SampleGrades(network, trained_on, len(mean), n_clips, len(graded), bars, rows)
 
 
-def heads_of_sample(fields: Sequence[tuple[dict[str, Any], MorphologyTable, dict[str, Any]]]) -> Heads | str:
-    """Heads of fields (session, table, what became of clips) together, one a track; a sentence where none are."""
-    examined = [(session.get("morphology_model") or {}, table, n) for session, table, n in fields if len(table)]
+def heads_of_sample(fields: Sequence[Field]) -> Heads | str:
+    """Heads of fields together, one a track; a sentence where there are none to pool."""
+    examined = [
+        (f.record.session.get("morphology_model") or {}, f.heads, f.examining or {}) for f in fields if len(f.heads)
+    ]
     if not examined:
-        return sample_texts.NO_MORPHOLOGY
+        return not_examined(fields) or sample_texts.NO_MORPHOLOGY
     models = [model for model, _, _ in examined]
     if not _one_network(models) or len({table.class_names for _, table, _ in examined}) > 1:
         return sample_texts.MIXED_MORPHOLOGY
     tracks = MorphologyTable.concatenate([table.by_track() for _, table, _ in examined])
-    counts: Counter[str] = Counter()
-    for _, _, n in examined:
-        counts.update({name: value for name, value in n.items() if isinstance(value, int)})
     outside = dict.fromkeys(words for model in models for words in model.get("outside") or ())
+    counts = _added(n for _, _, n in examined)
     return heads_from(tracks, sum(len(table) for _, table, _ in examined), models[0] | {"outside": outside}, counts)
+
+
+def not_graded(fields: Sequence[Field]) -> str:
+    """In which fields grading was on and gave nothing, and why; "" where there is none."""
+    empty = [f for f in fields if was_on(f.record.session, "grade") and not len(f.grades)]
+    return _nothing("graded", empty, [f.grading for f in empty], len(fields))
+
+
+def not_examined(fields: Sequence[Field]) -> str:
+    """In which fields morphology was on and gave nothing, and why; "" where there is none."""
+    empty = [f for f in fields if was_on(f.record.session, "morphology") and not len(f.heads)]
+    return _nothing("examined", empty, [f.examining for f in empty], len(fields))
+
+
+def _nothing(done: str, empty: Sequence[Field], counts: Sequence[dict[str, Any] | None], n_fields: int) -> str:
+    if not empty:
+        return ""
+    counted = None if any(of is None for of in counts) else _added(of for of in counts if of is not None)
+    words = texts.none_words(done, sum(f.record.summary.n_tracks for f in empty), counted)
+    return sample_texts.of_fields([f.record.number for f in empty], n_fields, words)
+
+
+def _added(counts: Iterable[dict[str, Any]]) -> Counter[str]:
+    """What became of the clips of several fields."""
+    total: Counter[str] = Counter()
+    for of in counts:
+        total.update({name: value for name, value in of.items() if isinstance(value, int)})
+    return total

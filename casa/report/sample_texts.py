@@ -1,4 +1,4 @@
-"""Every sentence of the sample report that depends on what was found; the terms are those of ``casa.report.texts``."""
+"""The words of the sample report, in one place; those it shares with other reports are in ``casa.report.texts``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,126 @@ from collections.abc import Sequence
 
 from casa.report import texts
 from casa.report.texts import Note
+
+LANGUAGE = "en-GB"
+KIND = "Semen analysis, pooled over fields"
+AID = "An aid to a trained reader, not a diagnosis"
+#: Of the head of the page.
+ANALYSED, STATUS, FIELDS, CELLS, OPERATOR = "Analysed", "Status", "Fields", "Cells", "Operator"
+SIMULATED_TITLE = "Simulated"
+HEADLINE_FIGURES = "Headline figures"
+#: Headline figures, with the unit of each: key of the WHO table -> name, unit.
+CARDS = {
+    "concentration": ("Concentration", "M/mL"),
+    "pr": ("Progressive motility (PR)", "%"),
+    "total": ("Total motility", "%"),
+    "number": ("Total sperm number", "M"),
+}
+#: Headings of the sections.
+RESULTS_HEADING = "Results and WHO reference limits"
+REPLICATES_HEADING = "Replicates"
+FIELDS_HEADING = "Fields"
+CAUTIONS_HEADING = "Before relying on these figures"
+VELOCITIES_HEADING = "Velocities"
+KINEMATICS_HEADING = "Kinematics by grade"
+SUBPOPULATIONS_HEADING = "Sub-populations (descriptive)"
+GRADES_HEADING = "Expert grades, by a network"
+HEADS_HEADING = "Forms of heads, by a network"
+PICTURES_HEADING = "Pictures of the fields"
+PROVENANCE_HEADING = "Where these figures come from"
+LEGEND = "Legend"
+#: To be filled in by hand.
+SIGN_LABEL, SIGN = "To be filled in by hand", ("Collected", "Received", "Reviewed by (name, signature)", "Date")
+#: Heads of tables: lines of each column's name, those of numbers marked.
+REPLICATE_COLUMNS = (("Quantity",), ("Replicate 1",), ("Replicate 2",), ("Difference",), ("Limit",),
+                     ("Chance explains it",))  # fmt: skip
+FIELD_COLUMNS = (("Field",), ("Replicate",), ("Recording",), ("Length",), ("Frames lost",), ("Cells",),
+                 ("Heads", "in a frame"), ("As counted", "M/mL"), ("PR",), ("Notes",))  # fmt: skip
+GROUP_COLUMNS = (("Group",), ("Tracks",), ("Share",))
+OF_MOTILE, GROUP_GRADES = "of motile", "Grades"
+GRADE_COLUMNS = (("Grade",), ("Share",), ("95 % interval",))
+#: Lines of the WHO table that single fields do not have: key -> name, detail.
+WHO_ROWS = {
+    "volume": ("Semen volume", "entered"),
+    "number": ("Total sperm number", "per ejaculate"),
+    "vitality": ("Vitality", "live sperm"),
+    "forms": ("Normal forms", "strict"),
+}
+HEADS_ROW = "Heads counted in equal areas"
+ONE_REPLICATE = "There is one replicate only, so nothing can be said of how well it can be repeated."
+DOTS = (
+    "Each field with its 95 % interval; filled circles are of replicate 1, open squares of replicate 2. The dashed "
+    "line is the pooled value."
+)
+#: Charts of the fields beside each other: name, unit.
+DOT_CHARTS = {"pr": ("Progressive motility", "%"), "concentration": ("Concentration, as counted", "M/mL")}
+FOR_INFORMATION = ", for information"
+READ_BEFORE = "Read before relying on these figures (next page):"
+NO_CAUTIONS = "no cautions, notes for information."
+GROUPS_FOOT = "Median, and below it the first to third quartile; the share with its 95 % interval."
+GROUPS_FIGURE = (
+    "Left: motile tracks, marked by group. Right: one second of some tracks of each group near the pictures’ times, "
+    "from one origin and at one scale, drawn as their WHO grades are; dashed circles at 5 and 25 µm."
+)
+SAME_SETTINGS = "The settings that the figures of all fields depend on; each recording holds all of its own."
+OTHER_SETTINGS = "The settings of field 1; those of other fields differ, see their own reports."
+
+
+def title(sample_id: str) -> str:
+    """Of the page."""
+    return f"Semen analysis: sample {sample_id}"
+
+
+def heading(sample_id: str) -> str:
+    """Above the report, and on every page that is printed."""
+    return f"Sample {sample_id}"
+
+
+def extent(n_fields: int, n_replicates: int, length: str) -> str:
+    """How much was recorded."""
+    return f"{n_fields} in {n_replicates} replicate{'' if n_replicates == 1 else 's'}, {length}"
+
+
+def grade_row(letter: str) -> str:
+    """A grade in the table of replicates."""
+    return f"Grade {letter}: {texts.GRADES[letter].name}"
+
+
+def verdict(accepted: bool, decides: bool) -> str:
+    """Whether chance explains a difference between replicates."""
+    return ("yes" if accepted else "no") + (", decides" if decides else "")
+
+
+def no_velocity(reason: str) -> str:
+    """In place of the histograms."""
+    return f"There is no velocity to show: {reason}."
+
+
+def replicate(number: int) -> str:
+    """A column."""
+    return f"Replicate {number}"
+
+
+def grades_foot(n_tracks: int, n_clips: int, n_fields: int) -> str:
+    """What expert grades were pooled of."""
+    return (
+        f"Mean distribution over {n_tracks:,} tracks ({n_clips:,} clips) of {n_fields} fields, with 95 % intervals by "
+        "resampling tracks."
+    )
+
+
+def caption(number: int, of_replicate: int, frame: int, time_s: float, n_boxes: int) -> str:
+    """Below a field's picture."""
+    return (
+        f"Field {number}, replicate {of_replicate}: frame {frame} at {time_s:.1f} s, {n_boxes} tracked sperm, each "
+        "with the letter of its grade and its path within one second."
+    )
+
+
+def no_picture(number: int) -> str:
+    """In place of a field's picture."""
+    return f"Field {number} keeps no picture."
+
 
 #: WHO 2021, table 8.3: lower 5th centiles, mL, M/mL, M per ejaculate, %.
 WHO_LIMITS = texts.WHO_LIMITS | {"volume": 1.4, "number": 39.0, "vitality": 54.0, "forms": 4.0}
@@ -33,13 +153,13 @@ SCOPE = (
     "diagnosis."
 )
 
-REPLICATES = (
+REPLICATES_FOOT = (
     "The largest difference that chance explains in 95 % of samples of 200 cells each (WHO 2021, 2.4.6) is the "
     "limit. The most frequent of the three kinds of motility decides; counts are of heads in one frame of each field, "
     "brought to the same area, and may differ by 1.96 √(n₁ + n₂)."
 )
 
-FIELDS = (
+FIELDS_FOOT = (
     "Cells are the effective number of tracks: a hundred glimpses and one long track tell less than 101 sperm would. "
     "The letters of the last column stand before the cautions below."
 )
@@ -50,7 +170,7 @@ def pooled(n_fields: int, cells: float, dilution: float) -> str:
     words = (
         f"Percentages weigh the tracks of all {n_fields} fields by their time in view; their intervals are Wilson’s "
         f"for {cells:.0f} effective tracks. The concentration is of the heads of one frame of each field; its interval "
-        "is the wider of Poisson’s and, of three or more fields, Student’s."
+        "is Poisson’s, or Student’s over the fields where they differ by more than chance."
     )
     return words + (f" It was multiplied by the dilution of {dilution:g}." if dilution != 1 else "")
 
@@ -60,6 +180,11 @@ def in_fields(numbers: Sequence[int], n_fields: int) -> str:
     if len(numbers) == n_fields:
         return "all fields"
     return ("field " if len(numbers) == 1 else "fields ") + ", ".join(map(str, numbers))
+
+
+def of_fields(numbers: Sequence[int], n_fields: int, words: str) -> str:
+    """A sentence, with the fields that it is of where it is not of all."""
+    return words if len(numbers) == n_fields else f"In {in_fields(numbers, n_fields)} {words[0].lower()}{words[1:]}"
 
 
 def interrupted(words: str) -> Note:

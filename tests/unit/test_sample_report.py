@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +78,19 @@ def test_grades_and_heads_of_all_fields_are_pooled(whole):
     assert "The likeliest class of 28 heads" in page.text
 
 
+def test_a_network_that_was_on_and_found_nothing_is_no_network_that_was_off(tmp_path):
+    on = {"config": {"kinematics": {}, "grade": {"enabled": True}, "morphology": {"enabled": True}}}
+    sample = new_sample(tmp_path, Sample("S"))
+    for number in (1, 2):
+        path = tmp_path / f"{number}.h5"
+        sample = add_field(tmp_path, sample, path, record_field(path, EVEN, **on if number == 2 else {}), 1)
+    _, _, page = report_of(tmp_path)
+    said = "In field 2 it was on, but none of 100 tracks was {}, because the session broke off before"
+    assert said.format("graded") in page.text
+    assert said.format("examined") in page.text
+    assert "No field was graded" not in page.text
+
+
 def test_what_cannot_be_reported_yet_is_shouted(tmp_path):
     sample_of(tmp_path, (EVEN,))
     figures, source, page = report_of(tmp_path)
@@ -108,6 +123,16 @@ def test_replicates_that_differ_are_told(tmp_path):
     assert "progressive motility: 73 and 36 %" in page.text
     assert "no, decides" in page.text
     assert "Field unlike the others" in page.text or "Fields unlike the others" in page.text
+
+
+def test_the_template_has_no_words_of_its_own():
+    """All words are in `casa.report.sample_texts`: whoever translates or corrects them has one place."""
+    template = (resources.files("casa.report") / "templates" / "sample.html.j2").read_text(encoding="utf-8")
+    plain = re.sub(r"\{%.*?%\}|<style>.*?</style>", "", template, flags=re.DOTALL)
+    labels = re.findall(r'(?:aria-label|alt|title)="([^"]*)"', plain)
+    assert labels
+    assert all(label.startswith("{{") for label in labels)
+    assert re.findall(r"[A-Za-z]{2,}", re.sub(r"\{\{.*?\}\}|<.*?>", "", plain, flags=re.DOTALL)) == []
 
 
 def test_hostile_ids_stay_words(tmp_path):
