@@ -23,14 +23,14 @@ def export(
     from casa.errors import CasaError, InputError
     from casa.interchange.fhir import sample_bundle, write_bundle
     from casa.record.export import write_whole
-    from casa.samples.pool import sample_figures
+    from casa.report.sample_fields import read_sample_fields
     from casa.samples.sample import read_sample
 
     if format != "fhir":
         raise InputError(f"--format {format}: expected fhir")
     refuse_existing(output, force)
     sample = read_sample(folder)
-    bundle = sample_bundle(sample, sample_figures(folder, sample, open_field))
+    bundle = sample_bundle(sample, *read_sample_fields(folder, sample, open_field, loss_reasons=False))
     try:
         write_whole(output, lambda path: write_bundle(path, bundle))
     except OSError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from casa import __version__
 from casa.interchange.fhir_codes import KINDS, LIMIT_TEXT, PANEL, component_concept, concept, local_codes, quantity
 from casa.record import Recording
+from casa.report import sample_texts, texts
 from casa.report.figures import (
     Figure,
     concentration_figure,
@@ -28,12 +29,14 @@ from casa.report.figures import (
     quality_notes,
     time_weights,
 )
-from casa.report.morphology import heads_from
-from casa.report.texts import DISCLAIMER, REASON_NO_SCALE, REASON_NO_SUMMARY, REASON_NO_TRACKS, SIMULATED
+from casa.report.morphology import Heads, heads_from, nothing_examined
+from casa.report.sample_fields import Field, cautions_of
+from casa.report.sample_parts import heads_of_sample, not_examined
+from casa.report.texts import REASON_NO_SCALE, REASON_NO_SUMMARY, REASON_NO_TRACKS, Note
 from casa.samples.pool import Estimate, Pooled, SampleFigures
 from casa.samples.sample import Sample
 from casa.statistics import effective_count, spread
-from casa.types import KinematicsFlag, KinematicsTable, is_simulated
+from casa.types import Calibration, KinematicsFlag, KinematicsTable, is_simulated
 
 _HL7 = "http://terminology.hl7.org/CodeSystem"
 _SPACE = uuid.UUID("6d1c1df2-5a0e-5f0b-8f6e-1a2b3c4d5e6f")
@@ -61,14 +64,19 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a bundle is of: ``identity`` fixes its ids, ``effective`` is when the sample was seen ("": not known)."""
+    """What a bundle is of.
+
+    ``identity`` fixes its ids; ``effective`` is when the sample was seen, from and to (None: not known); ``issued``
+    when the figures were there; ``doubts`` go with every figure that was measured.
+    """
 
     identity: str
     identifier: dict[str, Any]
     issued: str
-    effective: str
+    effective: tuple[str, str] | None
     versions: Mapping[str, Sequence[str]]
     processing: str = ""
+    doubts: Sequence[str] = ()
 
 
 def recording_bundle(recording: Recording) -> dict[str, Any]:
@@ -82,22 +90,25 @@ def recording_bundle(recording: Recording) -> dict[str, Any]:
     no_figure = REASON_NO_SUMMARY if summary is None else REASON_NO_SCALE if calibration is None else REASON_NO_TRACKS
     observed.append(Observed("cells", n or None, no_figure))
     observed += _kinematics(kinematics, REASON_NO_TRACKS if calibration else REASON_NO_SCALE)
-    observed += _normal_heads(recording)
-    created = str(session.get("created_utc") or "")
+    observed += _heads_of(recording, summary.n_tracks if summary else len(kinematics))
+    created = next(iter(_moments([session.get("created_utc")])), "")
+    notes = _notes(recording)
     model = session.get("model") or {}
     origin = Origin(
         identity=f"{recording.recording_id} {session.get('tracks', 'online')}",
         identifier={"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{uuid.UUID(recording.recording_id)}"},
         issued=created,
-        effective=created if recording.bus is not None else "",  # a replayed video does not say when it was taken
+        effective=(created, created) if recording.bus is not None else None,  # a video does not say when it was taken
         versions={
             "casa": [str(session.get("casa_version") or "?")],
             "detector weights": [f"{model.get('name')}, sha256 {model.get('sha256')}"],
         },
+        doubts=_doubts(notes),
     )
-    said = [f"Recording: {recording.status}.", *_notes(recording), _method(recording)]
-    simulated = is_simulated(source)
-    return _told_simulated(_bundle(origin, observed, [SIMULATED, *said] if simulated else said), simulated)
+    rate = measure_timing(recording.frames()).fps_hz
+    said = [f"Recording: {recording.status}.", *_said(notes), _method(calibration, rate, source.timestamps)]
+    simulated = [texts.SIMULATED] if is_simulated(source) else []
+    return _told_simulated(_bundle(origin, observed, [*simulated, *said, texts.DISCLAIMER]), bool(simulated))
 
 
 def _told_simulated(bundle: dict[str, Any], simulated: bool) -> dict[str, Any]:
@@ -106,8 +117,11 @@ def _told_simulated(bundle: dict[str, Any], simulated: bool) -> dict[str, Any]:
     return bundle | {"meta": {"tag": [tag]}} if simulated else bundle
 
 
-def sample_bundle(sample: Sample, figures: SampleFigures) -> dict[str, Any]:
-    """The Bundle of a sample: pooled figures, with those of each replicate as components."""
+def sample_bundle(sample: Sample, figures: SampleFigures, fields: Sequence[Field]) -> dict[str, Any]:
+    """The Bundle of a sample: pooled figures, with those of each replicate as components.
+
+    ``fields`` are read without the reasons of lost frames, which can name files.
+    """
     groups = figures.replicates
     pooled = figures.pooled
 
@@ -131,23 +145,42 @@ def sample_bundle(sample: Sample, figures: SampleFigures) -> dict[str, Any]:
     observed.append(Observed("cells", pooled.cells, parts=_cells(groups)))
     kinematics = [f.kinematics for f in figures.fields]
     observed += _kinematics(KinematicsTable.concatenate(kinematics), REASON_NO_TRACKS)
+    observed += _heads_of_sample(fields)
+    cautions = [found.note for found in cautions_of(figures, fields)]
+    count_more = [f"{sample_texts.COUNT_MORE}: {reason}." for reason in figures.reasons]
+    moments = _moments([f.record.session.get("created_utc") for f in fields])
     ids = sorted(entry.recording_id for entry in sample.fields)
     analysed_with = sorted({f.analysed_with for f in figures.fields})
     origin = Origin(
         identity=" ".join([sample.sample_id, *ids]),
         identifier={"value": sample.sample_id},
-        issued=sample.created_utc,
-        effective="",
+        issued=next(reversed(_moments([sample.created_utc, *moments])), ""),  # when the last of the figures was there
+        effective=(moments[0], moments[-1]) if moments and all(f.live for f in fields) else None,
         versions={
             "casa": sorted({version for version, _ in analysed_with}),
             "detector weights": sorted({f"sha256 {digest}" for _, digest in analysed_with}),
         },
         processing=f"Diluted {sample.dilution:g} times" if sample.dilution != 1 else "",
+        doubts=[*count_more, *_doubts(cautions)],
     )
-    said = [f"{pooled.n_fields} recorded fields in {len(groups)} replicate(s)."]
-    said += [f"Count more: {reason}." for reason in figures.reasons] + [f"Note: {note}." for note in figures.notes]
-    simulated = any(f.simulated for f in figures.fields)
-    return _told_simulated(_bundle(origin, observed, [SIMULATED, *said] if simulated else said), simulated)
+    first = fields[0].record
+    said = [f"{pooled.n_fields} recorded fields in {len(groups)} replicate(s).", *count_more]
+    said += _said(cautions)
+    said.append(_method(first.figures.calibration, first.timing.fps_hz, first.source.timestamps))
+    simulated = [sample_texts.SIMULATED] if any(f.simulated for f in figures.fields) else []
+    return _told_simulated(_bundle(origin, observed, [*simulated, *said, sample_texts.DISCLAIMER]), bool(simulated))
+
+
+def _moments(told: Sequence[Any]) -> list[str]:
+    """Those of some times that are whole (with a time zone, as FHIR's instants have one), earliest first."""
+    known = []
+    for moment in map(str, told):
+        try:
+            if datetime.fromisoformat(moment).tzinfo is not None:
+                known.append(moment)
+        except ValueError:
+            pass
+    return sorted(known, key=datetime.fromisoformat)
 
 
 def write_bundle(path: Path, bundle: dict[str, Any]) -> None:
@@ -177,22 +210,49 @@ def _kinematics(k: KinematicsTable, reason: str) -> list[Observed]:
     return found
 
 
-def _normal_heads(recording: Recording) -> list[Observed]:
-    """The share of normal heads, where heads were examined; a network's guess at pictures it does not know is none."""
+def _heads_of(recording: Recording, n_tracks: int) -> list[Observed]:
+    """The share of normal heads of a recording; nothing where morphology was off."""
     clips = recording.morphology()
     if not len(clips):
+        why = nothing_examined(recording, n_tracks)
+        return [_normal_heads(why)] if why else []
+    told = recording.session.get("morphology_model") or {}
+    return [_normal_heads(heads_from(clips.by_track(), len(clips), told, {}))]
+
+
+def _heads_of_sample(fields: Sequence[Field]) -> list[Observed]:
+    """The same of a sample, with the share in each replicate."""
+    if not any(len(f.heads) for f in fields) and not not_examined(fields):
         return []
-    heads = heads_from(clips.by_track(), len(clips), recording.session.get("morphology_model") or {}, {})
+    numbers = sorted({f.replicate for f in fields})
+    by_replicate = [_normal_heads(heads_of_sample([f for f in fields if f.replicate == n])).value for n in numbers]
+    parts = {f"replicate-{k}": value for k, value in enumerate(by_replicate, 1)} if len(numbers) > 1 else {}
+    return [replace(_normal_heads(heads_of_sample(fields)), parts=parts)]
+
+
+def _normal_heads(heads: Heads | str) -> Observed:
+    """The share of normal heads, or why there is none; a guess at pictures that a network does not know is none."""
+    if isinstance(heads, str):
+        return Observed("normal-heads", None, heads)
     if heads.outside:
-        return [Observed("normal-heads", None, f"the network does not know such pictures: {', '.join(heads.outside)}")]
+        return Observed("normal-heads", None, f"the network does not know such pictures: {', '.join(heads.outside)}")
     judged = next((part for part in heads.parts if part.name in ("class", "head")), None)
     row = next((row for row in judged.rows if row.name == "normal"), None) if judged else None
     if judged is None or row is None or not judged.n_classed:
-        return [Observed("normal-heads", None, "no head was seen well enough, or the network has no such class")]
-    return [Observed("normal-heads", row.percent, ranges={"interval-95": (row.low, row.high)}, note=_UNSTAINED)]
+        return Observed("normal-heads", None, "no head was seen well enough, or the network has no such class")
+    return Observed("normal-heads", row.percent, ranges={"interval-95": (row.low, row.high)}, note=_UNSTAINED)
 
 
-def _notes(recording: Recording) -> list[str]:
+def _said(notes: Sequence[Note]) -> list[str]:
+    return [f"{note.title}: {note.text}" for note in notes]
+
+
+def _doubts(notes: Sequence[Note]) -> list[str]:
+    """Cautions by their titles, for single figures; their texts are in the report's conclusion."""
+    return [f"Caution: {note.title}." for note in notes if note.caution]
+
+
+def _notes(recording: Recording) -> list[Note]:
     """What the report says of the recording's quality, without reasons of lost frames, which can name files."""
     frames, summary, kinematics = recording.frames(), recording.summary(), recording.kinematics()
     created: date | None = None
@@ -200,19 +260,17 @@ def _notes(recording: Recording) -> list[str]:
         created = datetime.fromisoformat(str(recording.session.get("created_utc"))).date()
     except ValueError:
         pass
-    notes = quality_notes(
+    return quality_notes(
         recording.source, recording.calibration, recording.account, measure_timing(frames), summary, kinematics,
         summary.n_tracks if summary else len(kinematics), (), bool(np.any(frames["field"])), created,
     )  # fmt: skip
-    return [f"{note.title}: {note.text}" for note in notes]
 
 
-def _method(recording: Recording) -> str:
-    rate, calibration = measure_timing(recording.frames()).fps_hz, recording.calibration
+def _method(calibration: Calibration | None, rate: float | None, timestamps: str) -> str:
     scale = "none" if calibration is None else f"{calibration.um_per_px_x:.5g} x {calibration.um_per_px_y:.5g} um/px"
     depth = calibration.chamber_depth_um if calibration else None
     said = f"Scale {scale}; chamber depth {f'{depth:g} um' if depth else 'not known'}; "
-    return said + f"{f'{rate:.4g}' if rate else 'unknown'} images/s, times {recording.source.timestamps}."
+    return said + f"{f'{rate:.4g}' if rate else 'unknown'} images/s, times {timestamps}."
 
 
 def _bundle(origin: Origin, observed: Sequence[Observed], said: Sequence[str]) -> dict[str, Any]:
@@ -222,7 +280,10 @@ def _bundle(origin: Origin, observed: Sequence[Observed], said: Sequence[str]) -
     def reference(key: str) -> dict[str, str]:
         return {"reference": f"urn:uuid:{name(key)}"}
 
-    when = {key: value for key, value in (("effectiveDateTime", origin.effective), ("issued", origin.issued)) if value}
+    when: dict[str, Any] = {"issued": origin.issued} if origin.issued else {}
+    if origin.effective:
+        first, last = origin.effective
+        when |= {"effectivePeriod": {"start": first, "end": last}} if first != last else {"effectiveDateTime": first}
     specimen: dict[str, Any] = {
         "resourceType": "Specimen",
         "id": name("specimen"),
@@ -251,17 +312,17 @@ def _bundle(origin: Origin, observed: Sequence[Observed], said: Sequence[str]) -
         **when,
         "specimen": [reference("specimen")],
         "result": [reference(one.key) for one in observed],
-        "conclusion": "\n".join([*said, DISCLAIMER]),
+        "conclusion": "\n".join(said),
     }
     shared = {**when, "specimen": reference("specimen"), "device": reference("device")}
     resources = [report, specimen, device]
-    resources += [_observation(name(one.key), one, shared) for one in observed]
+    resources += [_observation(name(one.key), one, shared, origin.doubts) for one in observed]
     resources.append(local_codes())
     entries = [{"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource} for resource in resources]
     return {"resourceType": "Bundle", "id": name("bundle"), "type": "collection", "entry": entries}
 
 
-def _observation(name: str, one: Observed, shared: dict[str, Any]) -> dict[str, Any]:
+def _observation(name: str, one: Observed, shared: dict[str, Any], doubts: Sequence[str]) -> dict[str, Any]:
     kind = KINDS[one.key]
     out: dict[str, Any] = {
         "resourceType": "Observation",
@@ -272,8 +333,9 @@ def _observation(name: str, one: Observed, shared: dict[str, Any]) -> dict[str, 
         **shared,
         **_value(one.value, kind.unit, one.reason),
     }
-    if one.note:
-        out["note"] = [{"text": one.note}]
+    measured = one.value is not None and one.key != "volume"
+    if notes := [*([one.note] if one.note else []), *(doubts if measured else [])]:
+        out["note"] = [{"text": text} for text in notes]
     if kind.limit is not None:
         out["referenceRange"] = [{"low": quantity(kind.limit, kind.unit), "text": LIMIT_TEXT}]
     components: list[dict[str, Any]] = []

@@ -42,11 +42,18 @@ def kinematics_of(cells: Cells, seed: int = 0) -> KinematicsTable:
 
 
 def record_field(
-    path: Path, cells: Cells, heads: float | None = 20.0, *, whole: bool = False, **session: object
+    path: Path,
+    cells: Cells,
+    heads: float | None = 20.0,
+    *,
+    whole: bool = False,
+    clips: range = range(1, 9),
+    **session: object,
 ) -> str:
     """A recording of ``cells`` tracks in grades a to d, each seen for 2 s. Gives its id.
 
-    ``whole``: with 2 s of frames, tracks, a picture, expert grades and forms of heads too, as a replay leaves them.
+    ``whole``: with 2 s of frames, tracks, a picture, expert grades and forms of heads (of ``clips``; those of even
+    number are such as the network knows) too, as a replay leaves them.
     """
     seed = sum(path.name.encode())
     kinematics = kinematics_of(cells, seed)
@@ -59,7 +66,7 @@ def record_field(
         recorder.frame(frame, 0, frame * STEP_NS, FrameStatus.PROCESSED)
     if whole:
         recorder.grades(grades(np.arange(1, 9)))
-        for clip in range(1, 9):
+        for clip in clips:
             recorder.head(head_exam(clip, clip, reason="out of focus" if clip == 8 else ""))
     recorder.kinematics(kinematics)
     summary = type(SUMMARY)(n, heads, None, {}, 2.0 * n, None, None)

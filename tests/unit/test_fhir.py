@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recordings
-from samples import sample_of
+from samples import record_field, sample_of
 from typer.testing import CliRunner
 
 from casa.cli.main import app
 from casa.interchange.export import export
+from casa.interchange.fhir import sample_bundle
 from casa.interchange.fhir_codes import KINDS, LOCAL, LOINC, UCUM
 from casa.record import Recorder
+from casa.report.sample_fields import read_sample_fields
+from casa.report.sample_parts import heads_of_sample
+from casa.samples.sample import Sample, add_field, new_sample
 from casa.types import FrameAccount, FrameStatus
 
 
@@ -97,6 +102,44 @@ def test_heads_are_told_where_the_network_knows_such_pictures(tmp_path: Path):
         assert "referenceRange" not in heads  # WHO's 4 % is of whole, stained sperm
 
 
+def test_a_sample_has_its_normal_heads_its_doubts_and_its_time(tmp_path: Path):
+    folder = tmp_path / "s"
+    model = {"name": "m", "class_names": list(recordings.CLASSES)}
+    sample = new_sample(folder, Sample("S-2"))
+    for number in (1, 2):
+        path = folder / f"{number}.h5"
+        begun = f"2099-01-01T0{number}:00:00+00:00"
+        of_field = record_field(
+            path, (20, 20, 10, 30), whole=True, clips=range(2, 18, 2), morphology_model=model, created_utc=begun
+        )
+        sample = add_field(folder, sample, path, of_field, number)
+    figures, fields = read_sample_fields(folder, sample)
+    bundle = sample_bundle(sample, figures, fields)
+    check(bundle)
+    heads, report = observations(bundle)["10621-1"], resource(bundle, "DiagnosticReport")
+    shown = heads_of_sample(fields)
+    assert not isinstance(shown, str)
+    (normal,) = (row for part in shown.parts if part.name == "head" for row in part.rows if row.name == "normal")
+    assert heads["valueQuantity"]["value"] == pytest.approx(normal.percent, rel=1e-5)
+    assert {c["code"]["coding"][0]["code"] for c in heads["component"]} == {"interval-95", "replicate-1", "replicate-2"}
+    assert any("not the strict morphology" in note["text"] for note in heads["note"])
+    assert any(note["text"].startswith("Count more: replicate 1: 80 cells") for note in heads["note"])
+    assert report["issued"] == "2099-01-01T02:00:00+00:00"  # when the last field was analysed, not when it was begun
+    assert "effectivePeriod" not in report  # when videos were taken is not known
+    live = sample_bundle(sample, figures, [replace(field, live=True) for field in fields])
+    check(live)
+    assert resource(live, "DiagnosticReport")["effectivePeriod"]["start"] == "2099-01-01T01:00:00+00:00"
+
+
+def test_a_sample_whose_heads_could_not_be_examined_says_why(tmp_path: Path):
+    sample = new_sample(tmp_path, Sample("S-3"))
+    on = {"config": {"morphology": {"enabled": True}}}
+    sample = add_field(tmp_path, sample, tmp_path / "1.h5", record_field(tmp_path / "1.h5", (9, 9, 9, 9), **on), 1)
+    bundle = sample_bundle(sample, *read_sample_fields(tmp_path, sample))
+    check(bundle)
+    assert "none of 36 tracks was examined" in observations(bundle)["10621-1"]["dataAbsentReason"]["text"]
+
+
 def test_what_is_not_known_is_absent_and_says_why(tmp_path: Path):
     recorder = Recorder(tmp_path / "run.h5")
     recorder.open(recordings.SESSION | {"calibration": None})
@@ -135,6 +178,12 @@ def test_a_sample_has_pooled_figures_and_those_of_its_replicates(tmp_path: Path)
     assert set(parts) == {"interval-95", "replicate-1", "replicate-2"}
     low, high = (parts["interval-95"]["valueRange"][end]["value"] for end in ("low", "high"))
     assert low < found["14194-5"]["valueQuantity"]["value"] < high
+    assert "10621-1" not in found  # morphology was off
+    notes = [note["text"] for note in found["14194-5"]["note"]]
+    assert "Count more: replicate 1" not in " ".join(notes)
+    assert "Caution: Calibration not verified (all fields)." in notes
+    assert "note" not in found["3160-9"]  # the volume was entered
+    assert "Every speed and the concentration hang on it." in resource(bundle, "DiagnosticReport")["conclusion"]
     assert resource(bundle, "Specimen")["identifier"] == [{"value": "S-1"}]
     assert '"me"' not in text  # the operator
     assert str(tmp_path) not in text
