@@ -155,8 +155,8 @@ def compare(first: Run, second: Run) -> Comparison:
         if (change := _change(figure, pairs)) is not None:
             changes.append(change)
     settings = _settings([(one[name][1], two[name][1]) for name in both])
-    only = ([row["recording"] for name, (row, _) in s.items() if name not in both] for s in (one, two))
-    return Comparison(len(both), alone, alone is not None and key == "sha256", *only, changes, settings)
+    left, right = ([row["recording"] for name, (row, _) in s.items() if name not in both] for s in (one, two))
+    return Comparison(len(both), alone, alone is not None and key == "sha256", left, right, changes, settings)
 
 
 def _key(first: Run, second: Run) -> str:
