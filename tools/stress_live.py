@@ -6,6 +6,7 @@ python tools/stress_live.py kills --of engine --times 20
 xvfb-run python tools/stress_live.py kills --of viewer --times 20
 python tools/stress_live.py viewers --seconds 60
 python tools/stress_live.py session --seconds 600 -- --view
+python tools/stress_live.py grading
 python tools/stress_live.py fuzz --messages 1000000
 """
 
@@ -17,6 +18,7 @@ import os
 import random
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -295,6 +297,48 @@ def long_session(seconds: float, more: list[str]) -> dict[str, Any]:
         }
 
 
+#: More frames than any machine analyses, drawn beforehand: what grading takes shows at once.
+_SATURATED = """
+camera: {fps_hz: 400, microscope: {ring_frames: 64}}
+graph:
+  runner: threaded
+  edges:
+    detect: {policy: latest, depth: 8}
+    publish: {policy: block, depth: 256}
+    publish_detections: {policy: block, depth: 256}
+"""
+
+
+def grading(turns: int, more: list[str]) -> dict[str, Any]:
+    """A session with more frames than it can analyse; its grader is frozen and let go on by turns (off on on off):
+    frames and clips a second of each turn of three seconds.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        config = Path(name) / "saturated.yaml"
+        config.write_text(_SATURATED)
+        session = Session(Path(name), "--config", str(config), "--grade", *more)
+        session.wait_running(200)
+        grader, rates = session.pid("grader-1"), {"off": [], "on": []}
+        try:
+            for turn in range(turns):
+                kind = ("off", "on", "on", "off")[turn % 4]
+                os.kill(grader, signal.SIGSTOP if kind == "off" else signal.SIGCONT)
+                time.sleep(0.5)
+                before, began = session.wait_running(), time.monotonic()
+                time.sleep(3)
+                now, took_s = session.wait_running(), time.monotonic() - began
+                assert before.grading is not None and now.grading is not None
+                frames = (now.account.processed - before.account.processed) / took_s
+                rates[kind].append((frames, (now.grading.graded - before.grading.graded) / took_s))
+                busy = now.grading.busy_share
+        finally:
+            os.kill(grader, signal.SIGCONT)
+        result = session.stop()
+    of = {kind: statistics.median(frames for frames, _ in found) for kind, found in rates.items()}
+    return {"rates": rates, "median_frames_s": of, "share_lost": 1 - of["on"] / of["off"], "busy_share": busy,
+            "result": result}  # fmt: skip
+
+
 def rss_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
@@ -351,7 +395,7 @@ def fuzz(n: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "viewers", "session", "fuzz"])
+    parser.add_argument("what", choices=["kills", "viewers", "session", "grading", "fuzz"])
     parser.add_argument("--of", choices=["recorder", "engine", "viewer"], default="recorder")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
@@ -367,6 +411,8 @@ def main() -> None:
         found = kill(given.times, rng, more)
     elif given.what == "viewers":
         found = viewers(given.seconds, more)
+    elif given.what == "grading":
+        found = grading(given.times, further.split())
     elif given.what == "session":
         found = long_session(given.seconds, more)
     else:
