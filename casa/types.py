@@ -380,9 +380,9 @@ class Calibration:
 
     ``width_px``/``height_px`` are the frame size the scale was measured at; a source of another size does
     not fit, nor does one of another ``binning``. ``uncertainty_percent`` is of the scale, about 95 %.
-    ``chamber_factor`` multiplies the concentration (Segre-Silberberg correction; 1 = none). ``microscope``,
-    ``objective``, ``camera``: what it is of. ``measured_on`` (YYYY-MM-DD) and ``valid_days``: how long it may be used,
-    and ``used_by`` by whom ("" by all).
+    ``chamber_factor`` multiplies the concentration (Segre-Silberberg correction; 1 = none); on ``beads_counted_on`` it
+    was measured with certified beads ("": it was not). ``microscope``, ``objective``, ``camera``: what it is of.
+    ``measured_on`` (YYYY-MM-DD) and ``valid_days``: how long it may be used, and ``used_by`` by whom ("" by all).
     """
 
     name: str
@@ -402,6 +402,7 @@ class Calibration:
     measured_on: str = ""
     valid_days: int | None = None
     used_by: str = ""
+    beads_counted_on: str = ""
 
     def __post_init__(self) -> None:
         for name in ("um_per_px_x", "um_per_px_y", "chamber_factor"):

@@ -41,7 +41,7 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise InputError(f"{path}: {key}: expected text, got {value!r}")
         return value
-    if key == "measured_on":
+    if key in ("measured_on", "beads_counted_on"):
         return _day(path, key, value)
     if key == "verified":
         if not isinstance(value, bool):
@@ -97,6 +97,11 @@ def read_profile(name_or_path: str | Path) -> Profile:
         if not isinstance(step, dict) or "date" not in step:
             raise InputError(f"{path}: {name}: expected a table [{name}] with the date it was measured on")
         step["date"] = _day(path, f"{name}.date", step["date"])
+    beads = steps.get("chamber", {})
+    # Where the scale was in doubt, beads that did not agree left the factor at 1.
+    believed = beads.get("beads_agrees") or beads.get("factor") != 1
+    if beads.get("beads_count") and believed and beads.get("factor") == values.get("chamber_factor", 1.0):
+        values.setdefault("beads_counted_on", beads["date"])
     return Profile(Calibration(**values), steps)
 
 

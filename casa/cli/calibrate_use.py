@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from casa.types import Calibration, SourceInfo
+    from casa.sources import LiveSource, Source
+    from casa.types import Calibration
 
 _SPEEDS = ("vcl", "vap", "vsl")
+#: A profile whose scale is off by less than this needs no word, per cent.
+_SCALE_PERCENT = 0.5
 
 
-def warn_of(calibration: Calibration | None, source: SourceInfo, binning: int | None = None) -> None:
-    """What speaks against using a profile today, to standard error, a line each. InputError: it does not fit at all."""
+def warn_of(calibration: Calibration | None, source: Source | LiveSource, binning: int | None = None) -> None:
+    """What speaks against using a profile here and today, to standard error, a line each. InputError: it does not fit.
+
+    ``source`` is open: the simulator knows the scale that it draws at.
+    """
     if calibration is None:
         return
     import getpass
@@ -22,13 +28,29 @@ def warn_of(calibration: Calibration | None, source: SourceInfo, binning: int | 
 
     from casa.calibrate.profile import cautions, check_fits
 
-    check_fits(calibration, source, binning)
+    check_fits(calibration, source.info, binning)
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = ""
-    for line in cautions(calibration, date.today(), user):
+    said = cautions(calibration, date.today(), user)
+    scene = getattr(getattr(source, "device", source), "scene", None)
+    if scene is not None:
+        said += contradiction(calibration, source.info.uri, scene.config.um_per_px)
+    for line in said:
         print(f"casa: warning: {line}", file=sys.stderr, flush=True)
+
+
+def contradiction(calibration: Calibration, uri: str, um_per_px: float) -> list[str]:
+    """A line where a source is known to have another scale (um/px) than a profile says; [] where they agree."""
+    claimed = (calibration.um_per_px_x * calibration.um_per_px_y) ** 0.5
+    off = 100 * (claimed / um_per_px - 1)
+    if abs(off) <= max(_SCALE_PERCENT, calibration.uncertainty_percent or 0.0):
+        return []
+    return [
+        f"calibration {calibration.name!r} says {claimed:.4g} um/px, and {uri} has {um_per_px:.4g}: speeds and lengths "
+        f"will be {abs(off):.0f} % too {'large' if off > 0 else 'small'}; give a profile of its own, or none"
+    ]
 
 
 def calibrated_json(recording: Path | None) -> dict[str, Any]:

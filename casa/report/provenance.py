@@ -63,6 +63,7 @@ def scale_group(calibration: Calibration | None, speeds_um_s: Mapping[str, float
     u = calibration.uncertainty_percent
     depth = calibration.chamber_depth_um
     factor = calibration.chamber_factor
+    beads = calibration.beads_counted_on and f"measured with certified beads on {calibration.beads_counted_on}"
     items = (
         Item("Calibration", calibration.name, known_by),
         Item("Scale, x and y", f"{calibration.um_per_px_x:.5g} and {calibration.um_per_px_y:.5g} µm/px", known_by),
@@ -71,7 +72,7 @@ def scale_group(calibration: Calibration | None, speeds_um_s: Mapping[str, float
         Item(
             "Chamber factor",
             f"{factor:g}" + (" (no correction)" if factor == 1 else ""),
-            "entered" if factor != 1 else "",
+            beads or ("entered" if factor != 1 else ""),
         ),
     )
     device = " · ".join(one for one in (calibration.microscope, calibration.objective, calibration.camera) if one)

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from casa.calibrate.profile import Profile, cautions, check_fits, load_profile, read_profile, write_profile
+from casa.cli.calibrate_use import contradiction, warn_of
+from casa.config import CameraConfig, SourceConfig
 from casa.errors import InputError
+from casa.report.provenance import scale_group
+from casa.sources import open_live_source, open_source
 from casa.types import Calibration, SourceInfo
 
 CALIBRATION = Calibration(
@@ -27,6 +31,45 @@ def test_a_profile_with_steps_is_read_as_it_was_written(tmp_path):
     assert found.calibration == CALIBRATION
     assert found.steps["stage"]["um_to_px"] == [[2.4, 0.1], [-0.1, 2.4]]
     assert found.steps["field"] == {"date": "2026-11-21", "bad_pixels": [[3, 4]], "level": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("factor", "of_step", "agrees", "day"),
+    [(0.95, 0.95, False, "2026-11-20"), (1.0, 1.0, True, "2026-11-20"), (1.1, 0.95, False, ""), (1.0, 1.0, False, "")],
+)
+def test_a_chamber_factor_that_beads_gave_is_known_as_measured(tmp_path, factor, of_step, agrees, day):
+    """Not one that was entered afterwards, nor the 1 of beads that were not believed."""
+    beads = {"date": "2026-11-20", "factor": of_step, "beads_count": 700, "beads_agrees": agrees}
+    write_profile(tmp_path / "p.toml", Profile(replace(CALIBRATION, chamber_factor=factor), {"chamber": beads}))
+    found = load_profile(tmp_path / "p.toml")
+    assert found.beads_counted_on == day
+    items = {item.label: item for item in scale_group(found).items}
+    assert items["Chamber factor"].known_by == (
+        f"measured with certified beads on {day}" if day else "entered" if factor != 1 else ""
+    )
+    write_profile(tmp_path / "again.toml", found)
+    assert load_profile(tmp_path / "again.toml") == found
+
+
+def test_a_scale_that_the_source_contradicts_is_told():
+    profile = replace(CALIBRATION, um_per_px_x=0.4, um_per_px_y=0.4)
+    (line,) = contradiction(profile, "simulator:magnified:0", 0.2)
+    assert "'scope' says 0.4 um/px, and simulator:magnified:0 has 0.2" in line
+    assert "will be 100 % too large" in line
+    assert contradiction(profile, "simulator:default:0", 0.4015) == []
+    assert contradiction(replace(profile, uncertainty_percent=5.0), "simulator:default:0", 0.41) == []
+
+
+@pytest.mark.parametrize("uri", ["simulator:magnified", "simulator:default"])
+def test_the_simulator_contradicts_a_profile_of_another_preset(uri, capsys):
+    profile = load_profile("simulator")
+    with open_source(uri, SourceConfig(max_frames=2)) as source:
+        warn_of(profile, source)
+    with open_live_source(uri, CameraConfig(fps_hz=20.0)) as camera:
+        warn_of(profile, camera)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (2 if "magnified" in uri else 0)
+    assert all("calibration 'simulator' says 0.4 um/px, and simulator:magnified:0 has 0.2" in line for line in lines)
 
 
 def test_flat_profiles_of_before_still_load(tmp_path):
