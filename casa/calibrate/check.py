@@ -94,7 +94,7 @@ def _stage(instrument: Instrument, profile: Profile, step: Mapping[str, Any], se
     matrix = np.array(step["um_to_px"], float)
     home = np.array(stage.position())
     reach = _MOVE_OF_FIELD * min(instrument.width_px, instrument.height_px)
-    errors = []
+    errors, moves, shifts = [], [], []
     gap = 2 * float(np.abs(np.array(step.get("backlash_um", (0.0, 0.0)))).max()) + 2.0
     for direction in ((1.0, 0.0), (0.0, 1.0)):
         expected = np.array(direction) * reach
@@ -106,12 +106,16 @@ def _stage(instrument: Instrument, profile: Profile, step: Mapping[str, Any], se
             stage.move_to(float(place[0]), float(place[1]))
             pictures.append(snap(instrument))
         shift = measure_shift(*pictures, expected_px=(float(expected[0]), float(expected[1])))
-        errors.append(float(np.hypot(shift.dx_px - expected[0], shift.dy_px - expected[1])) / reach)
+        errors.append(100 * float(np.hypot(shift.dx_px - expected[0], shift.dy_px - expected[1])) / reach)
+        moves.append(move)
+        shifts.append((shift.dx_px, shift.dy_px))
     stage.move_to(float(home[0]), float(home[1]))
     allowed = min(_STAGE + 300 * float(step.get("residual_um", 0.0)) * float(np.linalg.norm(matrix)) / reach, 5.0)
-    return Check(
-        "stage", 100 * max(errors) <= allowed, f"moves are {100 * max(errors):.2f} % off (up to {allowed:.1f})"
-    )
+    um_per_px = np.sqrt(abs(np.linalg.det(moves) / np.linalg.det(shifts)))
+    calibration = profile.calibration
+    scale = 100 * float(um_per_px / np.sqrt(calibration.um_per_px_x * calibration.um_per_px_y) - 1)
+    said = f"moves are {max(errors):.2f} % off, its scale is {scale:+.2f} % off the calibration's (up to {allowed:.1f})"
+    return Check("stage", max(errors) <= allowed and abs(scale) <= allowed, said)
 
 
 def _scale(instrument: Instrument, profile: Profile, step: Mapping[str, Any], seconds: float) -> Check:

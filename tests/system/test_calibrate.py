@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from running import casa
 
-from casa.calibrate.profile import read_profile
+from casa.calibrate.profile import Profile, read_profile, write_profile
 from casa.config import KinematicsConfig
 from casa.kinematics import analyse_tracks
 from casa.simulate.scene import PRESETS, Scene
@@ -73,14 +73,47 @@ def test_every_step_is_in_the_profile_and_drawn(calibrated):
     }  # fmt: skip
 
 
-def test_a_check_says_what_drifted(calibrated):
+def checked(folder, profile: str, config: str = "scope.yaml", seconds: str = "2") -> tuple[int, dict[str, str]]:
+    """Exit code of a check, and what it said of each step."""
+    arguments = [profile, "--source", "simulator:default:5", "--config", config, "--seconds", seconds, "--json"]
+    done = casa("calibrate", "check", *arguments, cwd=folder, timeout_s=300)
+    assert done.returncode in (0, 1), done.stderr
+    said = json.loads(done.stdout)
+    assert said["holds"] == (done.returncode == 0)
+    word = {True: "holds", False: "drifted"}
+    return done.returncode, {one["step"]: f"{word[one['ok']]}: {one['said']}" for one in said["checks"]}
+
+
+def test_a_profile_of_an_hour_ago_holds(calibrated):
     folder, _ = calibrated
-    path = folder / "scope.toml"
-    text = path.read_text()
+    code, said = checked(folder, "scope.toml")
+    assert code == 0, said
+    assert set(said) == {"size", "age", "timing", "stage", "scale", "field"}
+    assert "25 images/s (was 25" in said["timing"]
+    assert "% off the calibration's" in said["stage"]
+
+
+def test_a_check_says_what_drifted(calibrated):
+    """A camera adapter that was changed, a dirty condenser, and a profile that somebody has edited."""
+    folder, _ = calibrated
+    text = (folder / "scope.toml").read_text()
+    other = CONFIG.replace(f"um_per_px: {UM_PER_PX}", f"um_per_px: {1.03 * UM_PER_PX:.4f}")
+    (folder / "other.yaml").write_text(other.replace("vignetting: 0.1", "vignetting: 0.3"))
+    code, said = checked(folder, "scope.toml", "other.yaml")
+    assert code == 1
+    assert {step for step, words in said.items() if words.startswith("drifted")} == {"stage", "scale", "field"}
+    assert "+3.0" in said["scale"]
+    profile = read_profile(folder / "scope.toml")
+    edited = replace(profile.calibration, um_per_px_x=0.95 * UM_PER_PX, um_per_px_y=0.95 * UM_PER_PX)
+    write_profile(folder / "edited.toml", Profile(edited, {"stage": profile.steps["stage"]}))
+    code, said = checked(folder, "edited.toml")
+    assert code == 1
+    assert said["stage"].startswith("drifted: moves are 0.")  # as the stage's own table says; the scale says else
+    assert "its scale is +5." in said["stage"]
     (folder / "other.toml").write_text(text.replace("width_px = 480", "width_px = 640"))
-    done = casa("calibrate", "check", "other.toml", "--source", "simulator", "--config", "scope.yaml", cwd=folder)
-    assert done.returncode == 1
-    assert "DRIFTED  size" in done.stdout
+    code, said = checked(folder, "other.toml")
+    assert code == 1
+    assert set(said) == {"size"}
 
 
 @pytest.mark.parametrize(
