@@ -311,7 +311,7 @@ def count_beads(
     if not any(len(one.xy_px) for one in found):
         raise InputError("no bead was found: focus on the beads, and see that --bead-um is their diameter")
     h, w = pictures[0].shape
-    border = 2 * found[0].border_px
+    border = 1 + 2 * found[0].border_px  # centres from the border to w - 1 less the border are counted
     volume_ml = (w - border) * (h - border) * um_per_px[0] * um_per_px[1] * options.chamber_depth_um * 1e-12
     return compare_beads(
         [len(one.xy_px) for one in found], volume_ml, *options.beads, chamber_factor, uncertainty_percent

@@ -6,6 +6,7 @@ import pytest
 from casa.calibrate.beads import compare_beads, detect_beads
 from casa.calibrate.control import ControlDay, append_log, read_log, westgard
 from casa.calibrate.field import measure_field, motion_blur_um
+from casa.calibrate.setup import SetupOptions, count_beads
 from casa.calibrate.timing import measure_timing
 from casa.errors import InputError
 from casa.simulate.live import LiveRenderer, View
@@ -123,6 +124,15 @@ def test_every_bead_is_found_where_it_is(renderer):
     assert alone.sum() > 20
     assert (distance[alone] < 0.5).all()
     assert len(found.xy_px) < 1.15 * inside.sum() + 3
+
+
+def test_beads_are_counted_in_the_field_less_a_rim():
+    """48 beads of 4 um at 0.4 um/px: centres from 5 px of the edge on count, so that of 640 px a row 629 do."""
+    y, x = np.mgrid[:480, :640]
+    picture = 100 + 80 * np.exp(-((x % 80 - 40) ** 2 + (y % 80 - 40) ** 2) / (2 * 3.5**2))
+    found = count_beads([picture], (0.4, 0.4), SetupOptions(chamber_depth_um=20.0, beads=(35.0, 2.5)))
+    assert found.count == 48
+    assert found.concentration == pytest.approx(48e-6 / (629 * 469 * 0.4**2 * 20 * 1e-12), rel=1e-9)
 
 
 def test_a_field_without_beads_has_none(renderer):
