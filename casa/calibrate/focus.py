@@ -159,12 +159,14 @@ def autofocus(
     range_um: float = 20.0,
     step_um: float = 0.7,
     max_pictures: int = 25,
+    below_um: float = 5.0,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> FocusResult:
     """Find the focus within ``range_um`` either side of ``start_um``, and go there.
 
     From coarse to fine: nine heights over the range (moved on where the peak is at its end), then about the peak at
-    ever smaller steps down to ``step_um``, each series from below. The focus is the vertex of a parabola.
+    ever smaller steps down to ``step_um``. Each series, and the way to the focus, begins ``below_um`` under its lowest
+    height, so that the slack of a drive is taken up. The focus is the vertex of a parabola.
 
     Raises
     ------
@@ -175,11 +177,12 @@ def autofocus(
 
     def look(heights: NDArray[np.floating]) -> FocusCurve | None:
         """Take pictures at heights that were not seen yet; the curve so far, None where it has no peak."""
-        for height in np.sort(heights):
-            if len(z) >= max_pictures or any(abs(height - one) < 0.2 * step_um for one in z):
-                continue
-            move_to(float(height))
-            z.append(float(height))
+        new = [h for h in np.sort(heights).tolist() if all(abs(h - one) >= 0.2 * step_um for one in z)]
+        for number, height in enumerate(new[: max_pictures - len(z)]):
+            if not number:
+                move_to(height - below_um)
+            move_to(height)
+            z.append(height)
             seen.append(sharpness_measures(snap()))
             on_progress("autofocus", len(z), max_pictures)
         return _curve(z, seen)
@@ -202,7 +205,7 @@ def autofocus(
     except BaseException:
         move_to(start_um)
         raise
-    move_to(curve.best_um - 4 * step_um)
+    move_to(curve.best_um - below_um)
     move_to(curve.best_um)
     return FocusResult(curve.best_um, _uncertainty_um(curve), len(z), curve)
 

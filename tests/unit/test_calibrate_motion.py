@@ -151,6 +151,25 @@ def test_autofocus_finds_the_simulators_focus(preset, offset_um):
     assert place["z"] == found.focus_um
 
 
+@pytest.mark.parametrize("backlash_um", [2.0, 4.0])
+def test_autofocus_takes_up_the_slack_of_its_drive(backlash_um):
+    """The simulated stage, its x axis taken for the focus: it loses the slack whenever it turns."""
+    config = MicroscopeConfig(backlash_um=(backlash_um, 0.0), stage_speed_um_s=1e7)
+    drawn, drive, number = LiveRenderer(simulate("default", 1, 60), 255), SimulatedStage(config, 0.4, 3), [0]
+    pictured: list[tuple[float, float]] = []
+
+    def snap():
+        number[0] += 1
+        pictured.append((drive.position()[0], drive.table_um()[0]))
+        return drawn.draw(0.13 * number[0], number[0], View(focus_um=drive.table_um()[0] - 4.3))
+
+    found = autofocus(snap, lambda z: drive.move_to(z, 0.0), 0.0)
+    slack = [told - true for told, true in pictured]
+    assert slack == pytest.approx([backlash_um / 2] * len(slack))  # each picture was reached from below
+    assert drive.table_um()[0] == pytest.approx(4.3, abs=0.5)
+    assert found.focus_um == pytest.approx(4.3 + backlash_um / 2, abs=0.5)
+
+
 def test_without_a_focus_the_drive_goes_back(renderer):
     empty, place = np.full((96, 128), 40, np.uint8), {"z": 3.0}
     with pytest.raises(InputError, match="no focus was found within 20 um of 3 um"):
