@@ -46,6 +46,7 @@ def train_grade(
     from casa.cli.output import json_text, print_json
     from casa.errors import InputError
     from casa.grade.experiment import judge_folds, run_folds
+    from casa.grade.folds import check_folds
     from casa.grade.train import load_grade_config
     from casa.progress import progress
     from casa.resources import resource_dir
@@ -53,6 +54,7 @@ def train_grade(
     path = config or resource_dir("configs") / "grade" / ("own.yaml" if folder else "smoke.yaml")
     overrides = {"epochs": epochs, "only_folds": tuple(fold) if fold else None, "start": start}
     settings = load_grade_config(path, overrides)
+    check_folds(settings.folds, settings.only_folds)
     output = output or Path("runs") / settings.name
     if force and (output / "training.json").exists():
         if folder is not None and output.resolve() == folder.resolve():

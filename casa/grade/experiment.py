@@ -23,7 +23,7 @@ from casa.cells import EXPERT_GRADES
 from casa.errors import CasaError, InputError
 from casa.grade.build import build_network
 from casa.grade.checkpoints import load_network, load_published, save_network
-from casa.grade.folds import Fold, grouped_folds, inner_split
+from casa.grade.folds import Fold, check_folds, grouped_folds, inner_split
 from casa.grade.prepare import gray_pictures
 from casa.grade.scores import bootstrap_intervals, scores, share_of_way
 from casa.grade.train import EpochLog, GradeTrainConfig, Samples, as_input, last_layers, predict, train_network
@@ -117,13 +117,11 @@ def about(config: GradeTrainConfig, dataset: ClipDataset, seed: int, fold: Fold)
 
 def chosen_folds(config: GradeTrainConfig, dataset: ClipDataset, seed: int) -> list[Fold]:
     """The folds that ``config`` asks for."""
+    check_folds(config.folds, config.only_folds)
     if config.folds == 0:
         return [Fold(0, np.arange(len(dataset)), np.empty(0, np.int64))]
     folds = grouped_folds(dataset.majority, dataset.groups, config.folds, config.fold_seed)
     wanted = config.only_folds if config.only_folds is not None else tuple(range(config.folds))
-    unknown = [number for number in wanted if not 0 <= number < config.folds]
-    if unknown:
-        raise InputError(f"only_folds: {unknown[0]} is not one of the {config.folds} folds, 0 to {config.folds - 1}")
     return [folds[number] for number in wanted]
 
 

@@ -8,6 +8,7 @@ else a network is judged on sperm whose neighbours it has seen.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,26 @@ class Fold:
     number: int
     train: IntArray
     test: IntArray
+
+
+def check_folds(n_folds: int, only: Sequence[int] | None) -> None:
+    """See that ``only`` names some of ``n_folds`` folds, each once, or is None; of 0 folds there is none to name.
+
+    Raises
+    ------
+    InputError : it does not.
+    """
+    if only is None:
+        return
+    if not n_folds:
+        raise InputError("only_folds: with folds: 0 one network learns from all clips; leave out only_folds and --fold")
+    if not only:
+        raise InputError(f"only_folds: names no fold; name some of 0 to {n_folds - 1}, or leave it out for all")
+    for place, number in enumerate(only):
+        if not 0 <= number < n_folds:
+            raise InputError(f"only_folds: {number} is not one of the {n_folds} folds, 0 to {n_folds - 1}")
+        if number in only[:place]:
+            raise InputError(f"only_folds: {number} is there twice; name each fold once")
 
 
 def grouped_folds(grades: IntArray, groups: IntArray, n_folds: int, seed: int) -> list[Fold]:

@@ -113,7 +113,7 @@ def test_whitened_patches_have_variance_one(clips: ClipDataset):
     pictures = samples_of(clips, network).pictures
     whiten_patches(network, pictures)
     with torch.no_grad():
-        tokens = network.encoder.patch_embed(network.encoder.seen(as_input(pictures.float())))
+        tokens = network.encoder.patch_embed(network.config.seen(as_input(pictures.float())))
     assert tokens.flatten(0, 2).std(0) == pytest.approx(np.ones(16), abs=0.25)  # taken over half of the frames
     with pytest.raises(InputError, match="r3d has no patch embedding"):
         whiten_patches(new_network(GradeTrainConfig(network="r3d", size="T"), 0), pictures)
@@ -144,6 +144,32 @@ def test_the_prior_gains_nothing_and_votes_themselves_gain_all(clips: ClipDatase
     assert nothing["gain_percent"] == 0
     assert nothing["share_of_way"] == 0
     assert judge(clips.distribution, clips.distribution, base)["gain_percent"] == 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "fold", "words"),
+    [
+        ({"folds": 0}, ["--fold", "3"], "only_folds: with folds: 0 one network learns from all clips"),
+        ({"folds": 0, "only_folds": [0]}, [], "only_folds: with folds: 0 one network learns from all clips"),
+        ({"folds": 2}, ["--fold", "3"], "only_folds: 3 is not one of the 2 folds, 0 to 1"),
+        ({"folds": 2, "only_folds": []}, [], "only_folds: names no fold; name some of 0 to 1"),
+        ({"folds": 2}, ["--fold", "1", "--fold", "1"], "only_folds: 1 is there twice"),
+    ],
+)
+def test_folds_that_are_none_are_refused_in_one_line_before_clips_are_drawn(tmp_path: Path, settings, fold, words):
+    config = tmp_path / "tiny.yaml"
+    config.write_text(json.dumps(TINY | {"name": "tiny"} | settings))
+    refused = CliRunner().invoke(app, ["train", "grade", "--config", str(config), "-o", str(tmp_path / "out"), *fold])
+    assert isinstance(refused.exception, InputError)
+    assert words in str(refused.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_of_no_folds_one_network_learns_from_all_clips(clips: ClipDataset, tmp_path: Path):
+    (result,) = run_folds(config_of(folds=0), clips, 0, tmp_path)
+    assert not result.ids
+    assert load_network(tmp_path / "fold0.pt")[1]["clips"] == len(clips)
+    assert judge_folds([result], clips) is None
 
 
 def test_the_commands_train_and_evaluate_a_folder_of_clips(clips: ClipDataset, tmp_path: Path):
