@@ -94,11 +94,11 @@ def panel(
 ) -> None:
     """Draw clips of simulated sperm and the votes of 40 simulated experts, with the statistics of the paper's data."""
     from casa.errors import InputError
-    from casa.grade.data import read_card, write_panel
+    from casa.grade.data import read_card, says_simulated, write_panel
     from casa.progress import progress
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        if not output.is_dir() or read_card(output).get("simulated") is not True:
+        if not output.is_dir() or not says_simulated(read_card(output)):
             raise InputError(f"{output}: is there already and holds no simulated panel; give another folder with -o")
         if not force:
             raise InputError(f"{output}: has clips already; give another folder with -o, or --force to replace them")

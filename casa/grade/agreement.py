@@ -9,7 +9,7 @@ import numpy as np
 
 from casa.cells import EXPERT_GRADES
 from casa.evaluate.agreement import fleiss_kappa, kappa_interval
-from casa.grade.data import read_card, read_pictures
+from casa.grade.data import read_card, read_pictures, says_simulated
 from casa.grade.votes import expert_agreement, read_votes
 
 
@@ -40,7 +40,7 @@ def agreement_of(folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "name": str(card.get("name", folder.name)),
-        "simulated": bool(card.get("simulated", False)),
+        "simulated": says_simulated(card),
         "clips": len(ids),
         "clips_without_votes": int((per_clip == 0).sum()),
         "votes": int(per_clip.sum()),

@@ -126,7 +126,7 @@ def read_dataset(folder: Path, n_experts: int | None = None) -> ClipDataset:
         um_per_px=um_per_px if scale is None else scale,
         covariates=covariates,
         name=str(card.get("name", folder.name)),
-        simulated=bool(card.get("simulated", False)),
+        simulated=says_simulated(card),
     )
 
 
@@ -142,7 +142,7 @@ def simulated_dataset(
     if folder is not None:
         if _is_panel(folder, n_clips, seed):
             return read_dataset(folder)
-        if _clip_files(folder) and not read_card(folder).get("simulated"):
+        if _clip_files(folder) and not says_simulated(read_card(folder)):
             raise InputError(f"{folder}: holds clips that are not simulated; give another folder for simulated ones")
         write_panel(folder, n_clips, seed, workers, advance)
         return read_dataset(folder)
@@ -308,14 +308,27 @@ def _read_about(path: Path, ids: IntArray) -> tuple[IntArray | None, FloatArray 
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What ``dataset.toml`` says; nothing where there is none."""
+    """What ``dataset.toml`` says; nothing where there is none.
+
+    Raises
+    ------
+    InputError : it is no TOML, or ``simulated`` neither true nor false.
+    """
     path = folder / CARD_FILE
     if not path.is_file():
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+    if not isinstance(card.get("simulated", False), bool):
+        raise InputError(f"{path}: simulated: expected true or false, got {card['simulated']!r}")
+    return card
+
+
+def says_simulated(card: Mapping[str, Any]) -> bool:
+    """Whether a card of ``read_card`` says that its clips are simulated; one that says nothing does not."""
+    return bool(card.get("simulated", False))
 
 
 def _is_panel(folder: Path, n_clips: int, seed: int) -> bool:

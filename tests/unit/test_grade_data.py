@@ -14,6 +14,7 @@ from casa.cli.grade import app
 from casa.clips import write_clips
 from casa.errors import InputError
 from casa.evaluate.agreement import fleiss_kappa, kappa_interval
+from casa.grade.agreement import agreement_of
 from casa.grade.annotate import Annotation
 from casa.grade.data import picture_file, read_dataset, read_pictures, simulated_dataset, write_panel
 from casa.grade.votes import NO_VOTE, Votes, expert_agreement, read_votes
@@ -187,6 +188,18 @@ def test_a_simulated_panel_is_written_and_kept(tmp_path):
 def test_simulated_clips_do_not_replace_real_ones(folder):
     with pytest.raises(InputError, match="not simulated"):
         simulated_dataset(2, 0, folder)
+
+
+def test_a_card_says_clearly_whether_its_clips_are_simulated(folder):
+    for said in ("true", "false"):
+        (folder / "dataset.toml").write_text(f"simulated = {said}\n")
+        assert read_dataset(folder).simulated is (said == "true")
+        assert agreement_of(folder)["simulated"] is (said == "true")
+    for said in ('"yes"', "1"):
+        (folder / "dataset.toml").write_text(f"simulated = {said}\n")
+        for ask in (read_dataset, agreement_of, lambda path: simulated_dataset(2, 0, path)):
+            with pytest.raises(InputError, match=r"dataset.toml: simulated: expected true or false, got"):
+                ask(folder)
 
 
 # agreement
