@@ -46,8 +46,8 @@ _SCALE = ("name", "um_per_px_x", "um_per_px_y", "chamber_depth_um", "chamber_fac
 class Run:
     """One run: its figures by name (None where not known), and what it was made with (``setup``, by dotted name).
 
-    ``recording_id`` is "" of a count of beads; ``targets`` are (mean, sd) that a certificate gives; ``note`` is why a
-    new baseline begins with this run, else "".
+    ``utc`` is when it was recorded (replayed, counted); ``recording_id`` is "" of a count of beads; ``targets`` are
+    (mean, sd) that a certificate gives; ``note`` is why a new baseline begins with this run, else "".
     """
 
     number: int
@@ -80,14 +80,18 @@ def read_series(path: Path) -> list[Run]:
     else:
         runs = _control_runs(path)[0]
     if not runs:
-        raise InputError(f"{path}: holds no run of a control; `casa qc add {path} RUN.h5` adds one")
+        raise InputError(f"{path}: holds no run of a control; `casa qc add NAME.qc RUN.h5` begins a series")
     return runs
 
 
 def _control_runs(path: Path) -> tuple[list[Run], str]:
     """The runs of a series, and why a new baseline begins with its next one, "" where none does."""
     runs, note = [], ""
-    for line in read_audit(path).lines:
+    try:
+        lines = read_audit(path).lines
+    except InputError as error:
+        raise InputError(f"{path}: is no series of control runs ({str(error).removeprefix(f'{path}: ')})") from error
+    for line in lines:
         if line.event == "break":
             note = str(line.details.get("why", "")) or "new baseline"
         elif line.event == "control":
@@ -100,8 +104,8 @@ def _run(path: Path, number: int, utc: str, details: Mapping[str, Any], note: st
     try:
         figures = {str(k): None if v is None else float(v) for k, v in details["figures"].items()}
         setup = {str(k): str(v) for k, v in details["setup"].items()}
-        found = str(details.get("recording_id") or "")
-        return Run(number, utc, str(details["recording"]), setup, figures, note=note, recording_id=found)
+        found, made = str(details.get("recording_id") or ""), str(details.get("recorded_utc") or utc)
+        return Run(number, made, str(details["recording"]), setup, figures, note=note, recording_id=found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: line {number + 1} is an event `control` that casa qc did not write") from error
 
@@ -138,8 +142,12 @@ class Addition:
         InputError : no name for a series, or no series. CasaError : it was edited, or cannot be written.
         """
         check_name(path)
-        AuditLog(path).check()
         runs, note = _control_runs(path) if path.exists() else ([], "")
+        if path.exists() and not runs:
+            raise InputError(
+                f"{path}: holds no run of a control and is no series; give a new one a name that ends in .qc"
+            )
+        AuditLog(path).check()
         return cls(path, runs, note)
 
     def read(self, recording: Path, control: str | None = None, video: str | None = None) -> None:
@@ -165,10 +173,10 @@ class Addition:
             video_sha256 = opened.session.get("source", {}).get("sha256")
             if video is not None and video_sha256:
                 setup["control video"] = str(video_sha256)
-            figures = figures_of(opened, recording)
+            figures, recorded = figures_of(opened, recording), opened.session.get("created_utc")
         details = {
             "recording": video or str(recording), "recording_id": found, "recording_sha256": file_digest(recording),
-            "video_sha256": video_sha256, "setup": setup, "figures": figures,
+            "recorded_utc": recorded, "video_sha256": video_sha256, "setup": setup, "figures": figures,
         }  # fmt: skip
         number = self.runs[-1].number + 1 if self.runs else 1
         self.runs.append(_run(self.path, number, now_utc(), details, self._note))

@@ -187,6 +187,7 @@ def test_recordings_are_added_once_and_judged(recorded, tmp_path):
     assert found[5].setup["control"] == "frozen straws"
     assert 10 < (found[0].figures["vcl_um_s"] or 0) < 60
     assert found[0].setup["calibration.um_per_px_x"] == "0.5"
+    assert found[0].utc[:10] == "2026-01-01"  # when it was recorded, not when it was added
     with pytest.raises(InputError, match=r"3\.h5: is in this series already"):
         add_run(series, recorded / "3.h5")
     options = ("--baseline", "6", "--figure", "heads_per_frame", "--figure", "vcl_um_s", "--page", "p.html", "--json")
@@ -254,6 +255,11 @@ def test_an_edited_series_is_told_with_its_line(tmp_path):
     AuditLog(other).append("result", "x")
     with pytest.raises(InputError, match=r"holds no run of a control"):
         read_series(other)
+    with pytest.raises(InputError, match=r"holds no run of a control and is no series"):
+        add_run(tmp_path / "audit", tmp_path / "none.h5")
+    (tmp_path / "run.h5").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(InputError, match=r"run\.h5: is no series of control runs \(line 1 is not the head"):
+        read_series(tmp_path / "run.h5")
     AuditLog(other).append("control", "x", figures=3)
     with pytest.raises(InputError, match=r"line 3 is an event `control` that casa qc did not write"):
         read_series(other)
