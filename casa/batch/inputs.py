@@ -115,7 +115,11 @@ def _of_file(path: Path) -> Item:
 
 def _local(path: Path) -> Item:
     try:
+        str(path).encode()
         stamp, n_bytes = stamp_and_size(path)
+    except UnicodeEncodeError:
+        name = str(path).encode(errors="backslashreplace").decode()
+        raise InputError(f"{name}: the name is not UTF-8, and no table can have it; rename it") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return Item(str(path), stamp=stamp, n_bytes=n_bytes)

@@ -56,11 +56,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a batch has before it: ``jobs`` to do, and the marks of what is ``finished`` already."""
+    """What a batch has before it.
+
+    Parameters
+    ----------
+    jobs : what is to do. finished : the marks of what is finished already. calibrations : those used.
+    others : how many finished recordings of earlier batches are in the data set, and were not given now.
+    """
 
     jobs: list[Job]
     finished: list[dict[str, Any]]
     calibrations: list[Calibration]
+    others: int
 
 
 def results_of(recording: str, tables: Sequence[str] = TABLES) -> dict[str, str]:
@@ -149,7 +156,8 @@ def make_plan(
         store.write(f"{SETTINGS}/{key}.json", canonical(settings))
     # the longest first: no worker is left with one when the others have nothing to do any more
     jobs.sort(key=lambda job: -(job.item.n_bytes or 0))
-    return Plan(jobs, finished, [profile for profile in profiles.values() if profile is not None])
+    own = {by_uri[item.uri]["recording"] for item in items if item.uri in by_uri}
+    return Plan(jobs, finished, [p for p in profiles.values() if p is not None], len(marks.keys() - own))
 
 
 def read_marks(store: Store) -> dict[str, dict[str, Any]]:

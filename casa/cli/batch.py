@@ -117,9 +117,9 @@ def batch(
             path=mark["uri"], sha256=mark["sha256"], settings=mark["settings"], output=store.root,
         )  # fmt: skip
     if as_json:
-        print_json(result_json(store, result))
+        print_json(result_json(store, result) | {"of_earlier_batches": plan.others})
     else:
-        _print(store, result)
+        _print(store, result, plan.others)
     _tell_unfinished(store, result)
     if not result.complete:
         raise typer.Exit(1)
@@ -216,14 +216,15 @@ def result_json(store: Store, result: Result) -> dict[str, Any]:
     }
 
 
-def _print(store: Store, result: Result) -> None:
+def _print(store: Store, result: Result, others: int) -> None:
     rate = f", {result.frames} frames, {result.fps:.0f} a second" if result.fps else ""
     before = f", {len(result.before)} were finished before" if result.before else ""
     print(f"{len(result.done)} recordings analysed{rate}{before}")
     if damaged := [mark for mark in result.done if mark["frames_failed"]]:
         frames = sum(mark["frames_failed"] for mark in damaged)
         print(f"{frames} frames of {len(damaged)} recordings could not be analysed: see frames_failed in the data set")
-    print(f"data set: {store.root}/dataset")
+    besides = f" (with {others} recordings of earlier batches)" if others else ""
+    print(f"data set: {store.root}/dataset{besides}")
 
 
 def _tell_unfinished(store: Store, result: Result) -> None:

@@ -178,12 +178,13 @@ def test_what_has_moved_is_not_analysed_again_and_what_has_changed_is_told(archi
     shutil.copytree(old, new)
     casa(capsys, "batch", new / "m.csv", "-o", output).one_line(2, "new/field0.mp4: is a copy of", "--skip-duplicates")
     casa(capsys, "batch", new / "m.csv", "-o", output, "--skip-duplicates", "--json")
-    assert json.loads(casa.out)["recordings"] == 0
+    assert [json.loads(casa.out)[name] for name in ("recordings", "of_earlier_batches")] == [0, 2]
     assert (marks_in(output), casa.err.count("left out")) == (marks, 2)
     shutil.rmtree(old)
     for told in (1, 0):  # the second time they lie where they did
         casa(capsys, "batch", new / "m.csv", "-o", output, "--json")
-        assert (casa.code, json.loads(casa.out)["finished_before"], json.loads(casa.out)["analysed"]) == (0, 2, 0)
+        said = json.loads(casa.out)
+        assert (casa.code, said["finished_before"], said["analysed"], said["of_earlier_batches"]) == (0, 2, 0, 0)
         lines = casa.err.splitlines()
         assert ["have moved" in line and "and 1 more" in line for line in lines] == [True] * told, casa.err
     assert tables_in(output) == tables

@@ -87,6 +87,14 @@ def test_names_that_clash_take_as_much_of_the_path_as_tells_them_apart(tmp_path:
     assert names["one/field.mp4"] == "one_field"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux alone")
+def test_a_name_that_no_table_can_have_is_told(tmp_path: Path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
+    with pytest.raises(InputError, match=r"caf\\udce9\.mp4: the name is not UTF-8") as told:
+        find([str(tmp_path)])
+    assert str(told.value).isascii()
+
+
 def test_a_name_is_one_that_readers_of_data_sets_do_not_pass_over():
     assert clean("_a b/c") == "a_b_c"
     assert clean("..") == "recording"
