@@ -75,10 +75,14 @@ def _say_state(audit: Any) -> None:
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() == {"value", "interval_95"}:  # an estimate
+        ends = " to ".join(f"{end:.4g}" for end in value["interval_95"] or ())
+        interval = f" ({ends})" if ends else ""
+        return "not known" if value["value"] is None else f"{value['value']:.4g}{interval}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(_words(item) for item in value)
+        return "; ".join(_words(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -129,8 +129,8 @@ _NAMES = {
     "b": "b  slow progressive",
     "c": "c  non-progressive",
     "d": "d  immotile",
-    "pr": "PR progressive (a + b)",
-    "total": "total motility (a + b + c)",
+    "pr": "PR progressive",
+    "total": "total motility",
 }
 
 

@@ -229,11 +229,11 @@ def _recording_group(record: FieldRecord) -> Group:
         f"{account.captured:,} captured = {account.processed:,} processed + {account.skipped:,} skipped + "
         f"{account.dropped:,} dropped + {account.failed:,} failed" + ("" if account.balanced else " — DOES NOT ADD UP")
     )
-    known_by = texts.KNOWN_BY.get(record.source.timestamps, record.source.timestamps)
+    known_by = texts.KNOWN_BY.get(record.source.timestamps, record.source.timestamps).removeprefix("known: ")
     made = f"{session.get('created_utc') or texts.NOT_KNOWN} (UTC) by casa {session.get('command') or texts.NOT_KNOWN}"
     items = (
         Item("Recording", f"{record.figures.path.name}, identity {record.figures.recording_id}"),
-        Item("Source", record.source.uri + (f", SHA-256 {digest}" if digest else ""), f"times: {known_by}"),
+        Item("Source", record.source.uri + (f", SHA-256 {digest}" if digest else ""), f"times {known_by}"),
         Item("Analysed", made),
         Item("Frames", frames, f"counted; {record.timing.duration_s:.2f} s"),
         Item("Tracks", tracks_words(session)),

@@ -24,6 +24,15 @@ Interval = tuple[float, float]
 #: Frame rates further apart than this part are not pooled: VCL, ALH and BCF depend on it.
 _SAME_RATE = 0.05
 _KEYS = (*MOTILITY_GRADES, "pr", "total")
+#: What the flags of a field's summary mean for its figures; those that only tell of a correction are left out.
+_DOUBTS = {
+    "short": "tracks shorter than the grading window",
+    "low_frame_rate": "fewer than 50 images/s, so VCL reads low and ALH and BCF are not trustworthy",
+    "gaps": "moments in which a sperm was not detected",
+    "bcf_near_nyquist": "beats too fast for the frame rate",
+    "too_few_points": "tracks too short for VAP, ALH and BCF",
+    "timestamps_repaired": "timestamps of the file that had to be repaired",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +190,9 @@ def sample_figures(
 
 def _notes(fields: Sequence[FieldFigures]) -> list[str]:
     """What else to know, one line each."""
-    flags = sorted({flag for f in fields for flag in f.flags})
-    notes = [f"in at least one field: {', '.join(flag.replace('_', ' ') for flag in flags)}"] if flags else []
+    found = {flag for f in fields for flag in f.flags}
+    doubts = [words for flag, words in _DOUBTS.items() if flag in found]
+    notes = [f"in at least one field: {'; '.join(doubts)}"] if doubts else []
     if not all(f.calibration.verified for f in fields):
         notes.append("the calibration was never verified against a stage micrometer")
     if len({f.analysed_with for f in fields}) > 1:

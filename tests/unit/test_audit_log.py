@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import casa
+from typer.testing import CliRunner
 
 from casa.audit import AuditLog, digest_of, file_digest, head_path, read_audit, read_head
+from casa.cli.main import app
 from casa.errors import CasaError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,6 +242,13 @@ def test_the_commands_show_and_verify(log, tmp_path):
     assert edited.returncode == 1
     assert edited.stderr == f"casa: {log}: line 3 is not what was written: it was changed\n"
     assert casa("audit", "verify", log, "--known", "xyz", cwd=tmp_path).returncode == 2
+
+
+def test_estimates_are_shown_as_people_write_them(tmp_path):
+    figures = {"pr": {"value": 50.123456, "interval_95": [45.0, 55.5]}, "a": {"value": None, "interval_95": None}}
+    AuditLog(tmp_path / "log").append("sample", "A-17", percent=figures)
+    shown = CliRunner().invoke(app, ["audit", "show", str(tmp_path / "log")]).stdout
+    assert "percent: pr 50.12 (45 to 55.5), a not known" in shown
 
 
 def test_a_log_is_configured_by_the_variable(tmp_path, monkeypatch):
