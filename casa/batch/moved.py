@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from casa.batch.content import content_sha256, sample_sha256
+from casa.batch.content import content_sha256, sample_sha256, stamp_and_size
 from casa.batch.inputs import Item, told_twice
 from casa.batch.store import is_remote
 
@@ -22,7 +22,7 @@ def find_moved(
     """The items without copies of what is finished, and by URI the marks of those that moved, as they are to be now.
 
     Only local items are looked at, and read whole only where size, beginning and end are those of a finished one that
-    is not among ``items``. One whose old place is still there, or cannot be looked at from here, is a copy.
+    is not among ``items``. One that is still at its old place, too, or where nobody can look from here, is a copy.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def find_moved(
     for item in items:
         known = [] if item.uri in finished or is_remote(item.uri) else by_size.get(item.n_bytes or 0, [])
         mark = _same(item, known)
-        if mark is not None and (is_remote(mark["uri"]) or Path(mark["uri"]).exists()):
+        if mark is not None and _is_where_it_was(mark):
             what = f"{item.uri}: is a copy of {mark['uri']}, which is finished there as {mark['recording']}"
             told_twice(what, skip_duplicates, said)
             continue
@@ -45,6 +45,17 @@ def find_moved(
         if mark is not None:
             moved[item.uri] = mark | {"uri": item.uri, "stamp": item.stamp}
     return kept, moved
+
+
+def _is_where_it_was(mark: dict[str, Any]) -> bool:
+    """Whether a finished recording is still at its place: another one may have its name by now."""
+    if is_remote(mark["uri"]):
+        return True
+    place = Path(mark["uri"])
+    with suppress(OSError):
+        stamp, n_bytes = stamp_and_size(place)
+        return stamp == mark["stamp"] or (n_bytes == mark["n_bytes"] and content_sha256(place) == mark["sha256"])
+    return False
 
 
 def _same(item: Item, marks: list[dict[str, Any]]) -> dict[str, Any] | None:

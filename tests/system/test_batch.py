@@ -30,7 +30,11 @@ from casa.record import Recording
 
 
 class Kept(LocalPool):
-    """A pool of one worker that outlives the command it is given to."""
+    """A pool of one worker, which is there from the first and outlives the commands it is given to."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._spawn()
 
     def close(self) -> None:
         pass
@@ -41,7 +45,7 @@ class Kept(LocalPool):
 
 @pytest.fixture(scope="module")
 def pool():
-    pool = Kept(1)
+    pool = Kept()
     yield pool
     pool.end()
 
@@ -181,6 +185,8 @@ def test_what_has_moved_is_not_analysed_again_and_what_has_changed_is_told(archi
     assert [json.loads(casa.out)[name] for name in ("recordings", "of_earlier_batches")] == [0, 2]
     assert (marks_in(output), casa.err.count("left out")) == (marks, 2)
     shutil.rmtree(old)
+    shutil.copytree(archive, old)  # other recordings by the same names, as cameras give them
+    shutil.copy(old / "field1.mp4", old / "field0.mp4")
     for told in (1, 0):  # the second time they lie where they did
         casa(capsys, "batch", new / "m.csv", "-o", output, "--json")
         said = json.loads(casa.out)
