@@ -212,8 +212,8 @@ def without_networks(session: Mapping[str, Any], yet: bool) -> tuple[str, str]:
     on = [bool((config.get(name) or {}).get("enabled")) for name in ("grade", "morphology")]
     if not any(on):
         return "Not graded by a network", "no morphology in this session"
-    over = "No clip of it was graded", "Its head was not examined"
-    grade, head = ("Not graded yet", "Head not examined yet") if yet else over
+    over = "No clip of it was graded by the network", "its head was not examined"
+    grade, head = ("Not graded by the network yet", "its head not examined yet") if yet else over
     return grade if on[0] else "", head if on[1] else ""
 
 

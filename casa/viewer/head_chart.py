@@ -20,7 +20,7 @@ from casa.viewer.charts import font, paint_nothing
 from casa.viewer.feed import MorphologyFigures
 
 _NOTHING = "no morphology in this session"
-_ROW, _LINE, _GAP = 17, 16, 8
+_ROW, _LINE, _GAP, _SIDE = 17, 16, 8, 96
 BAR = "#5fc3ff"
 _FAINT_BAR = "#4a5b6b"
 
@@ -30,7 +30,7 @@ class HeadPicture(QtWidgets.QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setMinimumHeight(96)
+        self.setMinimumHeight(_SIDE)
         self.setAccessibleName("Head morphology")
         self._figures: MorphologyFigures | None = None
         self._nothing = _NOTHING
@@ -50,14 +50,17 @@ class HeadPicture(QtWidgets.QWidget):
         self._pictures = [image_of(array) for array in self._arrays]
         self.setAccessibleDescription(said_of(figures) or nothing)
         self.setToolTip(_tip(figures))
-        self.setMinimumHeight(96 if figures is None else max(96, self._needed(figures)))
+        self.setMinimumHeight(self._needed(figures))
         self.update()
 
     @staticmethod
-    def _needed(figures: MorphologyFigures) -> int:
+    def _needed(figures: MorphologyFigures | None) -> int:
+        if figures is None or figures.reason:
+            return 2 * _ROW
         rows = list(_rows(figures))
         headings = len({part for part, _, _ in rows if part})
-        return (len(rows) + headings) * _ROW + (2 + bool(unsure(figures)) + 2 * bool(figures.outside)) * _LINE
+        lines = 2 + bool(unsure(figures)) + 2 * bool(figures.outside)
+        return max(_SIDE, (len(rows) + headings) * _ROW + lines * _LINE)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: D102
         painter = QtGui.QPainter(self)
@@ -68,7 +71,7 @@ class HeadPicture(QtWidgets.QWidget):
             paint_nothing(painter, self, self._nothing if figures is None else f"no class: {figures.reason}")
             return
         n = max(len(self._pictures), 1)
-        side = min(96.0, (self.width() * 0.5 - 4 * n) / n) if self._pictures else 0.0
+        side = min(float(_SIDE), (self.width() * 0.5 - 4 * n) / n) if self._pictures else 0.0
         for number, picture in enumerate(self._pictures):
             painter.drawImage(QRectF(number * (side + 4), 2, side, side), picture)
         left = len(self._pictures) * (side + 4) + (_GAP if self._pictures else 0)

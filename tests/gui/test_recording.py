@@ -91,8 +91,9 @@ def test_a_session_whose_networks_got_to_no_sperm_does_not_say_that_it_had_none(
     window = open_viewer(own_field)
     seek(window, qtbot, 70)
     press(window, qtbot, "N")
-    assert window.sperm_panel._nothing.text() == "No clip of it was graded · Its head was not examined"
-    assert without_networks({"config": {"morphology": {"enabled": True}}}, yet=True) == ("", "Head not examined yet")
+    assert window.sperm_panel._nothing.text() == "No clip of it was graded by the network · its head was not examined"
+    alone = {"config": {"morphology": {"enabled": True}}}
+    assert without_networks(alone, yet=True) == ("", "its head not examined yet")
 
 
 def test_where_no_class_is_likely_enough_none_stands_out(qapp, qtbot):
@@ -170,7 +171,7 @@ def test_an_examined_sperm_shows_its_head_its_classes_and_why_there_are_none(ope
     assert "11.0 × 11.1 µm · L/W 11.30 (not 1.5–2)" in said
     assert "a guess: 0.5 µm/px, and the network knows 0.1" in said
     assert panel._nothing.isVisible()
-    assert panel._nothing.text() == "No clip of it was graded"
+    assert panel._nothing.text() == "No clip of it was graded by the network"
     if len(tracks) > 1:  # examined, and there was no head to class
         while window.canvas.selected != tracks[1]:
             press(window, qtbot, "N")
