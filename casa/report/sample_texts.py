@@ -30,10 +30,8 @@ VELOCITIES_HEADING = "Velocities"
 KINEMATICS_HEADING = "Kinematics by grade"
 SUBPOPULATIONS_HEADING = "Sub-populations (descriptive)"
 GRADES_HEADING = "Expert grades, by a network"
-HEADS_HEADING = "Forms of heads, by a network"
 PICTURES_HEADING = "Pictures of the fields"
 PROVENANCE_HEADING = "Where these figures come from"
-LEGEND = "Legend"
 #: To be filled in by hand.
 SIGN_LABEL, SIGN = "To be filled in by hand", ("Collected", "Received", "Reviewed by (name, signature)", "Date")
 #: Heads of tables: lines of each column's name, those of numbers marked.

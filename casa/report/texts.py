@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,31 @@ DISCLAIMER = (
 )
 
 NOT_KNOWN = "not known"
+
+#: Of tables and figures that reports of recordings and of samples share: lines of each column's name, and headings.
+WHO_COLUMNS = (
+    ("Quantity",),
+    ("Result",),
+    ("95 % interval",),
+    ("WHO 2021", "5th centile"),
+    ("Result beside the limit",),
+)
+PROVENANCE_COLUMNS = ("Item", "Value", "How known")
+GRADE_COLUMN, TRACKS_COLUMN = "Grade", "Tracks"
+MEASURE_COLUMNS = ("Measure", "Tracks", "Median", "Quartiles", "Strict limits", "Within")
+INTERVAL, CENTILE = "95 % interval", "WHO 2021 5th centile"
+MOTILITY_HEADING, SETTINGS_HEADING, HEADS_HEADING = "Motility", "Settings", "Forms of heads, by a network"
+SHARPEST_HEADING = "The sharpest heads"
+LEGEND = "Legend"
+FOR_INFORMATION = " (for information)"
+QUARTILES = "Median, and below it the first to third quartile, over whole tracks."
+NOT_TRUSTWORTHY = "† Not trustworthy at this frame rate (below 50 images/s)."
+DASH = "– not known."
+
+
+def histogram_caption(n_tracks: int) -> str:
+    """Below the histograms of velocities."""
+    return f"Number of tracks by velocity, {n_tracks:,} tracks measured. The dashed line is the median."
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +164,10 @@ def heads_words(network: str, trained_on: str) -> str:
 
 #: What keeps clips from a network, by the names of ``casa.bus.cell_messages.GradingMetrics``.
 _CLIPS_LOST = {
-    "failed": "failed", "left_out": "left out for want of time", "superseded": "superseded by newer ones",
-}  # fmt: skip
+    "failed": "failed",
+    "left_out": "left out for want of time",
+    "superseded": "superseded by newer ones of the same sperm",
+}
 
 
 def none_words(done: str, n_tracks: int, counts: Mapping[str, Any] | None) -> str:
@@ -162,7 +189,59 @@ def none_words(done: str, n_tracks: int, counts: Mapping[str, Any] | None) -> st
     return f"It was on, but none of {n_tracks:,} tracks was {done}, because {why}."
 
 
-UNSURE_HEADS = "no class was likely enough"
+GUESS_TITLE = "A guess"
+
+
+def guess(outside: Sequence[str]) -> str:
+    """Why classes of heads say nothing of the sample."""
+    return (
+        f"These pictures are not such as the network has learnt from: {'; '.join(outside)}. Its classes say how it "
+        "works, and nothing of this sample."
+    )
+
+
+def examined_words(
+    n_tracks: int, n_clips: int, n_seen: int, abstained: Sequence[tuple[str, int]], counts: Mapping[str, int]
+) -> str:
+    """Of how many heads something is said, and why not of others."""
+    words = [f"Of {n_tracks:,} tracks ({n_clips:,} clips), {n_seen:,} showed a head well enough to be examined."]
+    if abstained:
+        words.append(f"Not examined: {', '.join(f'{reason} ({n:,})' for reason, n in abstained)}.")
+    words += [f"{counts[name]:,} clips {became}." for name, became in _CLIPS_LOST.items() if counts.get(name)]
+    return " ".join(words)
+
+
+def classes_caption(n_classed: int, n_unsure: int) -> str:
+    """Below the bars of a part's classes."""
+    words = (
+        f"The likeliest class of {n_classed:,} heads, each the mean over its sharpest crops, with Wilson’s 95 % "
+        "intervals."
+    )
+    return words + (f" Of {n_unsure:,} more no class was likely enough." if n_unsure else "")
+
+
+NO_CLASSES = "No head could be classed."
+LENGTHS_UNKNOWN = "Lengths are not known without a calibration."
+
+
+def head_picture(track_id: int, has_heat: bool) -> str:
+    """What is seen in a picture of a head, for who cannot see it."""
+    return f"Head of track {track_id}" + (", beside it what decided" if has_heat else "")
+
+
+def head_caption(track_id: int, said: str) -> str:
+    """Below a head."""
+    return f"Track {track_id}: {said}"
+
+
+def sheet_caption(has_heat: bool) -> str:
+    """Below the sheet of heads."""
+    decided = (
+        ", and beside it what in it spoke for its class (Grad-CAM++), from clear to yellow, each picture for itself"
+    )
+    return f"Each track’s sharpest crop, turned to face right{decided if has_heat else ''}."
+
+
 HEAD_LIMITS = (
     "Strict limits of the WHO manual (6th ed. 2021, 2.4.8) are for stained, dried heads; those of living sperm are "
     "larger. An acrosome's share means something of stained heads alone."

@@ -125,10 +125,11 @@ def test_replicates_that_differ_are_told(tmp_path):
     assert "Field unlike the others" in page.text or "Fields unlike the others" in page.text
 
 
-def test_the_template_has_no_words_of_its_own():
-    """All words are in `casa.report.sample_texts`: whoever translates or corrects them has one place."""
-    template = (resources.files("casa.report") / "templates" / "sample.html.j2").read_text(encoding="utf-8")
-    plain = re.sub(r"\{%.*?%\}|<style>.*?</style>", "", template, flags=re.DOTALL)
+@pytest.mark.parametrize("name", ["sample.html.j2", "parts.html.j2", "heads.html.j2"])
+def test_the_templates_have_no_words_of_their_own(name):
+    """All words are in `casa.report.sample_texts` and `texts`: whoever translates or corrects them has one place."""
+    template = (resources.files("casa.report") / "templates" / name).read_text(encoding="utf-8")
+    plain = re.sub(r"\{[%#].*?[%#]\}|<style>.*?</style>", "", template, flags=re.DOTALL)
     labels = re.findall(r'(?:aria-label|alt|title)="([^"]*)"', plain)
     assert labels
     assert all(label.startswith("{{") for label in labels)
