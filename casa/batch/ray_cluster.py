@@ -48,11 +48,19 @@ def import_ray() -> Any:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
+        from ray._private import worker
     except ImportError as error:
         raise InputError(
             "--cluster: Ray is not installed; install casa-engine[cluster], or leave --cluster out to use this machine"
         ) from error
+    worker.print_to_stdstream = _tell_error  # whatever else is asked for, Ray prints these to standard output
     return ray
+
+
+def _tell_error(data: dict[str, Any], **_: Any) -> None:
+    """An error of the cluster, such as a machine's death, as one line to standard error."""
+    said = " ".join(" ".join(data["lines"]).split())
+    print(f"casa: warning: the cluster says: {said[:200]}", file=sys.stderr, flush=True)
 
 
 def do_job(data: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,11 @@ import shutil
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from batches import marks_in, tables_in, write_archive
@@ -101,6 +104,24 @@ def test_a_cluster_that_is_not_there_is_one_line_within_seconds(kind: str, monke
             ray_cluster.RayPool(address)
     assert told.value.exit_code == 1
     assert "\n" not in str(told.value)
+
+
+def test_what_the_cluster_says_is_not_mixed_into_the_result(capsys):
+    from ray._private.worker import listen_error_messages
+
+    from casa.batch.ray_cluster import import_ray
+
+    import_ray()
+    stopped, ray = threading.Event(), Mock()
+
+    def poll() -> tuple[None, dict[str, Any]]:
+        stopped.set()
+        return None, {"job_id": None, "error_message": "The node is dead.\nThis can happen."}
+
+    ray.gcs_error_subscriber.poll = poll
+    ray.current_job_id.binary.return_value = b"job"
+    listen_error_messages(ray, stopped)
+    assert capsys.readouterr() == ("", "casa: warning: the cluster says: The node is dead. This can happen.\n")
 
 
 def test_what_is_no_address_is_told(monkeypatch):
