@@ -90,7 +90,8 @@ def _measure(mask: HeadMask, um_per_px: float | None) -> dict[str, float]:
     area = float(head.sum())
     perimeter = _perimeter(head)
     nucleus, acrosome = float(mask.nucleus.sum()), float(mask.acrosome.sum())
-    told_apart = not mask.relief and 0.1 * area < nucleus < 0.97 * area
+    stained = not (mask.relief or mask.bright)  # a stain is darker than what is around it
+    told_apart = stained and 0.1 * area < nucleus < 0.97 * area
     row = {
         "length_px": length,
         "width_px": width,

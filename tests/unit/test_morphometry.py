@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,13 @@ def test_the_acrosomes_share(share: float):
     table = measure_heads([ellipse_mask(50, 32, 25.0, acrosome=share)])
     assert table.acrosome_share[0] == pytest.approx(share, abs=0.02)
     assert table.acrosome_normal[0] == (0.4 <= share <= 0.7)
+
+
+@pytest.mark.parametrize("seen", [{"relief": True}, {"bright": True}])
+def test_of_a_head_without_stain_the_acrosomes_share_is_not_known(seen):
+    table = measure_heads([replace(ellipse_mask(50, 32, acrosome=0.5), **seen)])
+    assert np.isnan(table.acrosome_share[0])
+    assert not table.acrosome_normal[0]
 
 
 def test_strict_limits_of_length_over_width():
