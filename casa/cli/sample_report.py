@@ -17,14 +17,19 @@ AsPdf = Annotated[bool, typer.Option("--pdf", help="Print it on A4 too, as a PDF
 
 
 def pdf_beside(page: Path, wanted: bool, force: bool) -> Path | None:
-    """The PDF of a report, None where none is wanted. Raises InputError where it exists and may not be replaced."""
-    if not wanted:
-        return None
+    """The PDF of a report, None where none is wanted.
+
+    Raises
+    ------
+    InputError : it exists and may not be replaced, or ``page`` has the name of a PDF, which it will not be.
+    """
     from casa.cli.output import refuse_existing
     from casa.errors import InputError
 
     if page.suffix.lower() == ".pdf":
         raise InputError(f"-o {page}: is to be the HTML file (REPORT.html); --pdf writes the PDF beside it")
+    if not wanted:
+        return None
     refuse_existing(page.with_suffix(".pdf"), force)
     return page.with_suffix(".pdf")
 

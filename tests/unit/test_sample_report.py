@@ -12,6 +12,7 @@ from pages import Page
 from recordings import SESSION
 from samples import record_field, sample_of
 
+from casa.cli.sample_report import pdf_beside
 from casa.errors import InputError
 from casa.report.sample import css_text, write_sample_report
 from casa.report.sample_pictures import FieldPicture, debris_notes, focus_notes
@@ -192,5 +193,8 @@ def test_a_report_is_not_written_over_what_it_is_made_of(tmp_path):
     (tmp_path / "mine.html").write_text("mine")
     with pytest.raises(InputError, match="--force"):
         write_sample_report(tmp_path, tmp_path / "mine.html")
+    for wanted in (True, False):
+        with pytest.raises(InputError, match=r"mine\.pdf: is to be the HTML file .*; --pdf writes the PDF beside it"):
+            pdf_beside(tmp_path / "mine.pdf", wanted, force=False)
     with pytest.raises(InputError, match="holds no sample"):
         write_sample_report(tmp_path / "none", tmp_path / "r.html")
