@@ -80,6 +80,7 @@ REFERENCE_NOT_RUN = {
 PARSED = {
     "docs/batch.md": "tests/system/test_batch.py and tests/system/test_batch_ray.py run them",
     "docs/calibration.md": "docs/tutorials/calibrate.md and tests/system/test_calibrate.py run them",
+    "docs/detector.md": _HOURS,
     "docs/grade-training.md": _HOURS,
     "docs/morphology-training.md": _HOURS,
     "docs/viewer.md": _WINDOW,
