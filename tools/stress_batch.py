@@ -6,8 +6,9 @@
     python tools/stress_batch.py mixed --times 20       nodes, Ray's workers and the driver of such a cluster
 
 A recording that has its mark before a kill must have the same mark, byte for byte, and the same files (inode and time)
-ever after. When all are finished, tables must be equal byte for byte to those of a run that nobody disturbed. Prints
-one JSON object; exit code 1 where anything was lost, repeated or different.
+ever after. When all are finished, tables must be equal byte for byte to those of a run that nobody disturbed, and the
+same command must find nothing to do, and leave nothing half written. Prints one JSON object; exit code 1 where anything
+was lost, repeated or different.
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class Stress:
         self.n = recordings
         self.kills: Counter[str] = Counter()
         self.lost = self.repeated = self.different = self.retried = self.rounds = self.kept = 0
+        self.pace_s = 0.0
+        self.driver: subprocess.Popen[str] | None = None
         self.cluster: Any = None
         self.node: Any = None
 
@@ -105,13 +108,26 @@ class Stress:
         self.node = RayNode(self.folder / "r", 1, self.cluster.address)
 
     def start(self, output: Path) -> subprocess.Popen[str]:
-        """The batch as a process."""
-        return subprocess.Popen(self.command(output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        """The batch as a process; ``close`` ends the last one."""
+        driver = subprocess.Popen(self.command(output), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.driver = driver
+        return driver
+
+    def close(self) -> None:
+        """End what is still running."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+        for node in (self.node, self.cluster):
+            if node is not None:
+                node.close()
 
     def reference(self) -> dict[str, bytes]:
-        """The tables of a run that nobody disturbs."""
+        """The tables of a run that nobody disturbs; kills come within the time that it takes."""
+        began = time.monotonic()
         process = self.start(self.folder / "reference")
         out, err = process.communicate(timeout=_LIMIT_S)
+        self.pace_s = time.monotonic() - began
         if process.returncode:
             raise SystemExit(f"the undisturbed run failed: {err}")
         assert json.loads(out)["analysed"] == self.n
@@ -154,8 +170,8 @@ class Stress:
         driver, known = self.start(output), {}
         deadline = time.monotonic() + _LIMIT_S
         while True:
-            # a batch that is begun again needs some seconds before it finishes anything
-            until = time.monotonic() + self.rng.uniform(0.5, 5.0 if self.of == "worker" else 25.0)
+            # a batch that is begun again, or a worker, needs some seconds before it finishes anything
+            until = time.monotonic() + self.rng.uniform(0.5, self.pace_s)
             while time.monotonic() < until and driver.poll() is None:
                 time.sleep(0.02)
             known = self.check(output, known)
@@ -170,13 +186,19 @@ class Stress:
                 if driver.stdout and not driver.stdout.closed:  # it died with what it was attached to
                     print(driver.communicate()[1][-500:], file=sys.stderr)
                 driver = self.start(output)
-        said = json.loads(driver.communicate()[0])
+        out, err = driver.communicate()
+        if not out.startswith("{"):
+            raise SystemExit(f"the batch said other than its result: {out[:500]} {err[-500:]}")
+        said = json.loads(out)
         self.retried += said["retried"]
         if said["recordings"] != self.n or said["failed"] or len(known) != self.n:
             self.lost += 1
-        left = [path for path in output.rglob("*") if path.name.endswith(".tmp")]
-        if tables(output) != reference or (left and self.of == "worker"):
+        if tables(output) != reference:
             self.different += 1
+        again = json.loads(self.start(output).communicate(timeout=_LIMIT_S)[0])
+        known = self.check(output, known)
+        if again["analysed"] or again["finished_before"] != self.n or list(output.rglob("*.tmp")):
+            self.repeated += 1
         shutil.rmtree(output)
         self.rounds += 1
 
@@ -197,18 +219,17 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends this ends what it started
     with tempfile.TemporaryDirectory(prefix="stress-") as name:
         stress = Stress(given.of, Path(name), given.recordings, given.frames, given.seed)
-        reference = stress.reference()
-        if given.of in ("raylet", "mixed"):
-            stress.start_cluster()
         try:
+            reference = stress.reference()
+            if given.of in ("raylet", "mixed"):
+                stress.start_cluster()
             while sum(stress.kills.values()) < given.times:
                 stress.round(reference, given.times)
         finally:
-            if stress.cluster is not None:
-                stress.node.close()
-                stress.cluster.close()
+            stress.close()
     result = stress.result()
     print(json.dumps(result, indent=2))
     sys.exit(1 if stress.lost or stress.repeated or stress.different else 0)
