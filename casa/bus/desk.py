@@ -45,12 +45,14 @@ class Counter:
     ----------
     queue : what is next. on_found : told a clip and the message of what was found in it.
     wants_attention : whether a clip is to come back with maps. accepts : whether a message makes sense here.
+    model : the session's network, which a grader must have; "" takes any.
     """
 
     queue: WorkQueue
     on_found: Callable[[Clip, Any], None]
     wants_attention: Callable[[Clip], bool]
     accepts: Callable[[Any], bool] = lambda message: True
+    model: str = ""
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class GraderDesk:
         self.counters = counters
         self._on_event = on_event
         self._graders: dict[bytes, _Grader] = {}
+        self._refused: set[bytes] = set()
         self._decoder = Decoder(_EXPECTED)
         self._wrong = 0
         self._hurry = False
@@ -167,6 +170,8 @@ class GraderDesk:
         if isinstance(message, GraderJoin):
             if message.task not in self.counters:
                 self._wrong += 1  # it hears nothing, and goes
+            elif message.model != (wanted := self.counters[message.task].model[:80]) and wanted:
+                self._refuse(identity, f"{message.name} has the network {message.model}, the session {wanted}")
             elif identity not in self._graders and len(self._graders) < MAX_GRADERS:
                 self._graders[identity] = _Grader(message.name, message.model, message.task)
                 self._on_event("info", "grader_joined", f"{message.name} joined, with the network {message.model}")
@@ -180,25 +185,39 @@ class GraderDesk:
             case GraderReady():
                 grader.room, grader.busy_share = message.room, message.busy_share
             case GradesMessage() | MorphologyMessage():
-                counter = self.counters[grader.task]
-                fits = isinstance(message, _ANSWERS[grader.task]) and counter.accepts(message)
-                clip = counter.queue.graded(identity, message.clip_id) if fits else None
-                if clip is None:
-                    self._wrong += 1
-                else:
-                    counter.on_found(clip, msgspec.structs.replace(message, track_id=clip.track_id))
+                self._answered(identity, grader.task, message)
             case GradeFailed():
-                self._failed(identity, grader.task, message)
+                self._wrong += not self._failed(identity, grader.task, message.clip_id, message.reason)
             case GraderLeave():
                 self._gone(identity, f"has left{f': {message.note}' if message.note else ''}", "info")
 
-    def _failed(self, identity: bytes, task: Task, message: GradeFailed) -> None:
-        clip = self.counters[task].queue.failed(identity, message.clip_id)
+    def _refuse(self, identity: bytes, why: str) -> None:
+        """A grader that is given nothing: it hears nothing, and goes. Told once of each."""
+        self._wrong += 1
+        if identity not in self._refused and len(self._refused) < MAX_GRADERS:
+            self._refused.add(identity)
+            self._on_event("warning", "grader_refused", why[:500])
+
+    def _answered(self, identity: bytes, task: Task, message: GradesMessage | MorphologyMessage) -> None:
+        counter = self.counters[task]
+        if not isinstance(message, _ANSWERS[task]) or not counter.accepts(message):
+            self._wrong += 1  # and it will say nothing better of this clip
+            self._failed(identity, task, message.clip_id, "the answer is none of the session's network")
+            return
+        clip = counter.queue.graded(identity, message.clip_id)
         if clip is None:
             self._wrong += 1
-            return
+        else:
+            counter.on_found(clip, msgspec.structs.replace(message, track_id=clip.track_id))
+
+    def _failed(self, identity: bytes, task: Task, clip_id: int, reason: str) -> bool:
+        """A clip has failed; gives whether it was with this grader."""
+        clip = self.counters[task].queue.failed(identity, clip_id)
+        if clip is None:
+            return False
         self._told_failures += 1
         if self._told_failures & (self._told_failures - 1) == 0:  # the 1st, 2nd, 4th, 8th, …
             n = f" ({self._told_failures} so far)" if self._told_failures > 1 else ""
-            text = f"clip {clip.clip_id} of track {clip.track_id} {_CANNOT[task]}: {message.reason}{n}"
+            text = f"clip {clip.clip_id} of track {clip.track_id} {_CANNOT[task]}: {reason}{n}"
             self._on_event("warning", "grade_failed", text[:500])
+        return True

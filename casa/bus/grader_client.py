@@ -47,7 +47,8 @@ class GraderClient:
     ) -> None:
         self.endpoint = endpoint
         self.heard = self.ended = self.hurry = False
-        self._hello = GraderJoin(name=name[:80], pid=os.getpid(), model=model[:80], task=task)
+        self.model = model[:80]
+        self._hello = GraderJoin(name=name[:80], pid=os.getpid(), model=self.model, task=task)
         self._decoder = Decoder(Work | Hurry | Heartbeat | SessionEnd)
         self._ready = GraderReady(room=0)
         self._heard_at = time.monotonic()

@@ -86,6 +86,14 @@ def _words(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def check_log(log: Path | None) -> None:
+    """Raise CasaError where a log is configured and could not be added to: before work whose result goes into it."""
+    from casa.audit import AuditLog
+
+    if (audit := AuditLog.configured(log)) is not None:
+        audit.check()
+
+
 def audit_result(log: Path | None, event: str, subject: str, **details: Any) -> None:
     """Add a line to the log, where one is configured."""
     from casa.audit import AuditLog
@@ -101,16 +109,6 @@ def audit_recording(log: Path | None, event: str, path: Path | None, **details: 
     if path is not None and (audit := AuditLog.configured(log)) is not None:
         about = about_recording(path)
         audit.append(event, about["recording_id"], **about, **details)
-
-
-def audit_live(log: Path | None, output: Path | None, since_s: float) -> None:
-    """A line for each recording of a live session: ``output``, or its segments written since ``since_s``."""
-    if output is None:
-        return
-    segments = output.parent.glob(f"{output.stem}.[0-9][0-9][0-9][0-9]{output.suffix}")
-    for path in sorted((output, *segments)):
-        if path.is_file() and path.stat().st_mtime >= since_s:
-            audit_recording(log, "result", path)
 
 
 def audit_sample(log: Path | None, folder: Path, sample: Sample, result: dict[str, Any], event: str = "sample") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from casa.cli.audit import AuditOption, audit_recording
+from casa.cli.audit import AuditOption, audit_recording, check_log
 from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Grade, Morphology, MorphologyWeights
 from casa.cli.sample_report import AsPdf, pdf_beside
 
@@ -85,6 +85,7 @@ def replay(
     if report:
         refuse_existing(page, force)
         pdf_beside(page, pdf, force)
+    check_log(audit_log)
     result = run_replay(video, output, settings, calibration, force=force, command=" ".join(sys.argv[1:]))
     if report:
         from casa.report import write_report
@@ -99,6 +100,7 @@ def replay(
         from casa.report.pdf import write_pdf
 
         write_pdf(page, page.with_suffix(".pdf"), force)
+    check_examined(result.morphology, settings)
     if view:
         from casa.cli.view import view_in_process
 
@@ -111,6 +113,18 @@ def check_morphology(weights: str | None, settings: Any) -> None:
 
     if weights is not None and not settings.morphology.enabled:
         raise InputError("--morphology-weights: no head is examined without --morphology")
+
+
+def check_examined(examining: dict[str, Any] | None, settings: Any) -> None:
+    """Raise CasaError where the network of heads failed, and gave numbers of none; after the result was told."""
+    from casa.cells import EXAM_FAILED
+    from casa.errors import CasaError
+
+    if examining is None or not examining["failed"]:
+        return
+    if examining["graded"] == sum(examining["abstained"].values()):
+        name = settings.morphology.weights
+        raise CasaError(f"morphology: {EXAM_FAILED}: choose other --morphology-weights than {name}")
 
 
 def _jitter(text: str | None) -> float | str | None:

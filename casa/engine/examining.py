@@ -26,8 +26,8 @@ from casa.weights import resolve_weights
 if TYPE_CHECKING:
     from casa.morphology.examiner import HeadExaminer
 
-#: Tracks of which is known what was found, and how sharp their sharpest crop is; and clips of each.
-_TRACKS_KEPT, _CLIPS_KEPT = 4096, 32
+#: Tracks of which is known how sharp their sharpest crop is; of which what was found is at hand; clips of each.
+_TRACKS_KNOWN, _TRACKS_KEPT, _CLIPS_KEPT = 4096, 512, 32
 #: The clip stage may give the last clip of a track some frames after its end.
 _LATE_NS = 10**9
 _NICENESS = 5
@@ -76,7 +76,7 @@ class Sharpest:
         best = self._edges.pop(track_id, float("inf"))
         sharper = edge < best
         self._edges[track_id] = min(edge, best)
-        while len(self._edges) > _TRACKS_KEPT:
+        while len(self._edges) > _TRACKS_KNOWN:
             self._edges.popitem(last=False)
         return self._keep == "all" or (self._keep == "last" and sharper)
 
@@ -128,7 +128,6 @@ class MorphologyStage:
             reason = str(exam.row.reason[0])
             if reason == EXAM_FAILED:  # a failure of this clip, which gets no class: the session goes on
                 self._n["failed"] += 1
-                yield exam
                 continue
             self._n["graded"] += 1
             self._tracks.add(int(exam.row.track_id[0]))
@@ -164,7 +163,9 @@ class LiveMorphology:
         self.record = morphology_record(self._config.weights, self._config.look, calibration, source)
         self.queue = WorkQueue(self._config.queue_clips, self._config.attempts)
         self._desk = desk
-        desk.counters["morphology"] = Counter(self.queue, self._on_found, self._wants_heat, self._accepts)
+        desk.counters["morphology"] = Counter(
+            self.queue, self._on_found, self._wants_heat, self._accepts, self.record["name"]
+        )
         self._names = [f"morphology-{number}" for number in range(1, self._config.graders + 1)]
         self._classes: tuple[str, ...] = tuple(self.record["class_names"])
         self._publish, self._wake = publish, wake
@@ -233,8 +234,8 @@ class LiveMorphology:
         """Let the processes get to the tracks whose head was not examined yet, for a while; then they end."""
         self._desk.hurry()
         self._wake()
-        finish_work(self._desk, "morphology", self._names, self._config.finish_s, children, abort)
-        return self.metrics()
+        found = finish_work(self._desk, "morphology", self._names, self._config.finish_s, children, abort)
+        return msgspec.structs.replace(found, abstained=self.metrics().abstained)
 
     def _wants_heat(self, clip: Clip) -> bool:
         """Maps cost as much again: of a track that somebody looks at, and where there is nothing else to do."""
@@ -265,7 +266,7 @@ class LiveMorphology:
         shown = self._shown.get(track_id)
         if exam.crop is not None and (shown is None or _worth(exam) >= _worth(shown)):
             self._shown[track_id] = exam
-        while len(self._tracks) > _TRACKS_KEPT // 8:
+        while len(self._tracks) > _TRACKS_KEPT:
             self._shown.pop(self._tracks.popitem(last=False)[0], None)
 
 

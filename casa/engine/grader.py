@@ -147,7 +147,7 @@ def run_grader(
     InputError : there is no session. CasaError : a network failed again and again.
     """
     pace = Pace(cpu_share * (os.cpu_count() or 1) if cpu_share < 1 else float("inf"))
-    n_done, failures = 0, 0
+    n_done, failures = 0, [0] * len(workers)
     with ExitStack() as stack:
         clients = [
             stack.enter_context(
@@ -157,7 +157,7 @@ def run_grader(
         ]
         poll_s = _POLL_S / len(clients)
         while not stop() and not any(client.ended for client in clients):
-            for client, worker in zip(clients, workers, strict=True):
+            for which, (client, worker) in enumerate(zip(clients, workers, strict=True)):
                 rest_s = 0.0 if client.hurry else pace.rest_s()
                 if rest_s <= 0:
                     client.ready(batch, pace.busy_share())
@@ -169,8 +169,8 @@ def run_grader(
                     pace.begin()
                 done, error = _answer(client, worker, work)
                 n_done += done
-                failures = 0 if error is None else failures + 1
-                if error is not None and failures >= _FAILURES:
+                failures[which] = 0 if error is None else failures[which] + 1
+                if error is not None and failures[which] >= _FAILURES:
                     client.leave(str(error))
                     raise error
         for client in clients:
@@ -181,7 +181,8 @@ def run_grader(
 def _check_engine(client: GraderClient, task: Task) -> None:
     """Raise where there is nobody to work for."""
     if client.engine_is_gone:
-        none = f"no session with {'grading' if task == 'grade' else task} runs there; start `casa live --{task}`"
+        what = "grading" if task == "grade" else task
+        none = f"no session with {what} by the network {client.model} runs there; start `casa live --{task}`"
         raise InputError(f"{client.endpoint}: {'the engine is gone' if client.heard else none}")
 
 

@@ -211,7 +211,7 @@ class LiveGrading:
         self.network = network_record(config.grade.weights)
         self.queue = WorkQueue(config.grade.queue_clips, config.grade.attempts)
         self.desk = desk
-        desk.counters["grade"] = Counter(self.queue, self._on_grades, self._wants_attention)
+        desk.counters["grade"] = Counter(self.queue, self._on_grades, self._wants_attention, model=self.network["name"])
         self._config = config
         self._names = [f"grader-{number}" for number in range(1, config.grade.graders + 1)]
         self._keep, self._attention = config.record.clips, config.grade.attention

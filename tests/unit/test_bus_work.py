@@ -173,7 +173,8 @@ class Bus:
                 self.of_heads,
                 lambda clip, message: self.heads.append(message),
                 lambda clip: True,
-                lambda message: message.model == "shapes",
+                lambda message: message.reason != "nonsense",
+                "shapes",
             ),
         }
         self.desk = GraderDesk(counters, lambda level, kind, text: self.events.append(kind))
@@ -239,16 +240,34 @@ def test_each_task_has_a_queue_of_its_own_and_its_own_answers(bus: Bus):
         work = grader.receive(5)
         assert [item.clip.clip_id for item in work] == [4, 1]
         assert work[0].attention
-        grader.answer(grades(work[0]))  # not what it was asked for
-        grader.answer(msgspec.structs.replace(found, model="another"))
-        until(lambda: bus.desk.bad == 2)
         grader.answer(found)
         grader.answer(m.GradeFailed(clip_id=1, reason="broken"))
         until(lambda: bus.of_heads.counts().graded and bus.of_heads.counts().failed)
+        assert bus.desk.bad == 0
+        bus.of_heads.put(clip(5, 3))
+        bus.of_heads.put(clip(6, 4))
+        grader.ready(8, 0)
+        bus.server.wake()
+        work = grader.receive(5)
+        grader.answer(grades(work[0]))  # not what it was asked for
+        grader.answer(msgspec.structs.replace(found, clip_id=work[1].clip.clip_id, reason="nonsense"))
+        until(lambda: bus.desk.bad == 2)
+        assert (bus.of_heads.counts().failed, bus.of_heads.counts().under_way) == (3, 0)
     assert [(message.track_id, message.reason) for message in bus.heads] == [(2, "two heads")]
     assert bus.queue.counts().waiting == 1  # nobody graded
     until(lambda: bus.desk.metrics("morphology").graders == 0)
     assert balanced(bus.of_heads.counts())
+
+
+def test_a_grader_with_another_network_than_the_sessions_is_given_nothing(bus: Bus):
+    bus.of_heads.put(clip(1, 1))
+    with GraderClient(bus.endpoint, "one", "other shapes", task="morphology") as grader:
+        grader.ready(8, 0)
+        until(lambda: bus.desk.bad)
+        assert grader.receive(0.3) == []
+        assert not grader.heard
+    assert bus.events == ["grader_refused"]
+    assert (bus.of_heads.counts().waiting, bus.desk.metrics("morphology").graders) == (1, 0)
 
 
 def test_a_grader_whose_connection_breaks_has_its_clips_graded_by_another(bus: Bus):

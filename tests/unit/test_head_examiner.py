@@ -20,7 +20,7 @@ from casa.bus.desk import GraderDesk
 from casa.bus.messages import Done
 from casa.bus.server import BusServer
 from casa.cells import EXAM_FAILED, ClipFlag, HeadExam
-from casa.cli.replay import morphology_line
+from casa.cli.replay import check_examined, morphology_line
 from casa.config import BusConfig, load_config
 from casa.engine.examining import LiveMorphology, MorphologyStage, Sharpest, morphology_record
 from casa.engine.grader import MorphologyWorker, run_grader
@@ -115,7 +115,7 @@ def test_a_network_without_numbers_is_a_counted_failure_of_each_clip_and_no_end_
     stage.open()
     flagged = replace(SHARP, clip_id=2, track_id=8, flags=np.full(len(SHARP), ClipFlag.CROSSING))
     exams = [*stage.process(SHARP), *stage.process(flagged), *stage.flush()]
-    assert [exam.row.reason[0] for exam in exams] == [EXAM_FAILED, "no picture shows the head alone"]
+    assert [exam.row.reason[0] for exam in exams] == ["no picture shows the head alone"]  # a failure has no row
     counts = stage.counts()
     stage.close()
     assert counts == {
@@ -125,6 +125,9 @@ def test_a_network_without_numbers_is_a_counted_failure_of_each_clip_and_no_end_
         "1 of 2 clips examined, of 1 tracks (1 failed); in 0 a head to be classed, in 1 none "
         "(1 no picture shows the head alone)"
     )
+    with pytest.raises(CasaError, match=f"{EXAM_FAILED}: choose other --morphology-weights"):
+        check_examined(counts, config)
+    check_examined(counts | {"graded": 2}, config)  # of one head it gave some
 
 
 def test_two_heads_are_said_to_be_two(examiner: HeadExaminer):
