@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from casa.cli.audit import AuditOption, audit_live
+from casa.cli.audit import AuditOption, audit_recording, check_log
 from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Grade, Json, Morphology, MorphologyWeights
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def live(
     from casa.cli.values import seconds_of
     from casa.config import load_config
     from casa.errors import InputError
+    from casa.record.files import session_recordings
     from casa.sources import open_live_source
 
     if duration is not None and not duration > 0:
@@ -93,11 +95,12 @@ def live(
         raise InputError("graph.runner: a live session runs in threads; leave out runner: serial")
     if output is None and (video or segment or report):
         raise InputError("--video, --segment and --report need a recording; give one with -o")
-    page = output.with_suffix(".html") if output is not None and report else None
-    if output is not None:
-        refuse_existing(output, force)
-    if page is not None:
-        refuse_existing(page, force)
+    earlier = session_recordings(output) if output is not None and settings.live.segment_s is not None else []
+    for path in [] if output is None else [output, *earlier]:
+        refuse_existing(path, force)
+        if report:
+            refuse_existing(path.with_suffix(".html"), force)
+    check_log(audit_log)
     where = Endpoint.parse(endpoint)
     profile = load_profile(calibration) if calibration is not None else None
 
@@ -114,18 +117,26 @@ def live(
         wait=wait,
         command=" ".join(sys.argv[1:]),
     )
-    abort, since_s = StopEvent(), time.time()
-    with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
-        warn_of(profile, camera, settings.camera.binning)
-        result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
-    if page is not None and output is not None and output.exists():
+    abort, since_s, recordings = StopEvent(), time.time(), list[Path]()
+    try:
+        with open_live_source(source, settings.camera) as camera, _stop_twice(abort) as stop:
+            warn_of(profile, camera, settings.camera.binning)
+            result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
+    finally:  # a session that failed has recordings, too: of several, all but the last are complete
+        if output is not None:
+            recordings = [path for path in session_recordings(output) if path.stat().st_mtime >= since_s]
+        for path in recordings:
+            audit_recording(audit_log, "result", path)
+    if report:
         from casa.report import write_report
 
-        write_report(output, page, force=force)
-    audit_live(audit_log, output, since_s)
+        for path in recordings:
+            write_report(path, path.with_suffix(".html"), force=True)
     if as_json:
-        print_json(result_json(result.session) | {"bus": result.bus, "events": result.events})
-    _summary(result, page)
+        told = replace(result.session, recording=recordings[0] if len(recordings) == 1 else None)
+        more = {"recordings": [str(path) for path in recordings], "bus": result.bus, "events": result.events}
+        print_json(result_json(told) | more)
+    _summary(result, recordings, report)
 
 
 def _say(line: str) -> None:
@@ -164,7 +175,7 @@ def _stop_twice(abort: Any) -> Any:
     return handlers()
 
 
-def _summary(result: LiveResult, page: Path | None) -> None:
+def _summary(result: LiveResult, recordings: list[Path], reported: bool) -> None:
     """What the session came to, on standard error."""
     from casa.cli.replay import grading_line, morphology_line
 
@@ -191,6 +202,6 @@ def _summary(result: LiveResult, page: Path | None) -> None:
         counts = f"{n_sent} messages sent; the recorder did not say how many it wrote"
     else:
         counts = f"{n_sent} messages sent, {n_written} written: they do not agree"
-    _say(f"recording: {session.recording} ({counts}{f', {left_out} left out for want of room' if left_out else ''})")
-    if page is not None:
-        _say(f"report: {page}")
+    _say(f"{counts}{f', {left_out} left out for want of room' if left_out else ''}")
+    for path in recordings:
+        _say(f"recording: {path}" + (f", report: {path.with_suffix('.html')}" if reported else ""))

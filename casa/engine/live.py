@@ -43,7 +43,7 @@ from casa.errors import CasaError, InputError
 from casa.graph.ledger import Ledger
 from casa.graph.runner import EdgePolicy, Node, ThreadedRunner
 from casa.kinematics import KinematicsStage
-from casa.record.files import RecordingFiles
+from casa.record.files import RecordingFiles, segment_path
 from casa.record.stage import Picture
 from casa.sources.protocol import LiveSource
 from casa.track.stage import TrackStage
@@ -133,7 +133,7 @@ def live(
     if options.output is not None:
         first = options.output
         if config.live.segment_s is not None:
-            first = first.with_name(f"{first.stem}.0001{first.suffix}")
+            first = segment_path(first, 1)
         RecordingFiles(first).check_free(force=options.force)
     session = LiveSession(source, config, calibration, options, stop or threading.Event(), say)
     try:

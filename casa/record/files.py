@@ -5,10 +5,24 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 from casa.errors import CasaError, InputError
 from casa.record.journal import is_locked
+
+
+def segment_path(output: Path, number: int) -> Path:
+    """The recording of a session's segment, from 1: RUN.0001.h5."""
+    return output.with_name(f"{output.stem}.{number:04d}{output.suffix}")
+
+
+def session_recordings(output: Path) -> list[Path]:
+    """The recordings that there are of a live session, in order: ``output``, its segments."""
+    stem, suffix = escape(output.stem), escape(output.suffix)
+    return [
+        path for path in (output, *sorted(output.parent.glob(f"{stem}.[0-9][0-9][0-9][0-9]{suffix}"))) if path.is_file()
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from casa.bus.convert import clip_of, detections_of, exam_of, grades_of, kinemat
 from casa.config import RecordConfig
 from casa.errors import CasaError, InputError
 from casa.record.clips import KeptClip
-from casa.record.files import RecordingFiles, write_error
+from casa.record.files import RecordingFiles, segment_path, write_error
 from casa.record.pack import BROKEN_OFF
 from casa.record.reader import Recording
 from casa.record.resume import Found, look
@@ -75,7 +75,7 @@ class Segments:
     def _path(self, number: int) -> Path:
         if self._segment_ns is None:
             return self._output
-        return self._output.with_name(f"{self._output.stem}.{number:04d}{self._output.suffix}")
+        return segment_path(self._output, number)
 
     def left_behind(self) -> Left | None:
         """What an earlier recorder left under this name, where that can be gone on with; None with ``force``.

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from running import casa, start_casa
 
+from casa.audit import read_audit
 from casa.bus import messages as m
 from casa.bus.address import Endpoint
 from casa.bus.subscriber import ControlClient, Subscriber
@@ -244,6 +245,29 @@ def test_a_camera_that_changes_size_stops_the_session_loudly_and_the_recording_s
         assert recording.status == "failed"
         assert recording.account.balanced
         assert "camera_size_changed" in [event["kind"] for event in recording.events()]
+
+
+def test_a_session_in_segments_names_each_reports_each_and_logs_each(tmp_path: Path):
+    call = ("live", "-o", "long.h5", "--segment", "1s", "--report", "--audit-log", "log", "--json")
+    done = casa(*call, "--duration", "2.5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    recordings = sorted(path.name for path in tmp_path.glob("long.*.h5"))
+    assert len(recordings) >= 2
+    assert result["recordings"] == recordings
+    assert result["recording"] is None
+    captured = 0
+    for name in recordings:
+        with Recording(tmp_path / name) as recording:
+            captured += recording.account.captured
+        page = (tmp_path / name).with_suffix(".html")
+        assert page.is_file()
+        assert f"recording: {name}, report: {page.name}" in done.stderr
+    assert captured == result["frames"]["captured"]
+    assert [line.details["recording"] for line in read_audit(tmp_path / "log").lines] == recordings
+    again = casa(*call, "--duration", "1", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "long.0001.h5: exists already" in again.stderr
 
 
 @pytest.mark.parametrize(
