@@ -318,7 +318,9 @@ def grading(turns: int, more: list[str]) -> dict[str, Any]:
         config.write_text(_SATURATED)
         session = Session(Path(name), "--config", str(config), "--grade", *more)
         session.wait_running(200)
-        grader, rates = session.pid("grader-1"), {"off": [], "on": []}
+        while not (grader := session.pid("grader-1")):
+            time.sleep(0.1)
+        rates: dict[str, list[tuple[float, float]]] = {"off": [], "on": []}
         try:
             for turn in range(turns):
                 kind = ("off", "on", "on", "off")[turn % 4]
@@ -327,7 +329,8 @@ def grading(turns: int, more: list[str]) -> dict[str, Any]:
                 before, began = session.wait_running(), time.monotonic()
                 time.sleep(3)
                 now, took_s = session.wait_running(), time.monotonic() - began
-                assert before.grading is not None and now.grading is not None
+                assert before.grading is not None
+                assert now.grading is not None
                 frames = (now.account.processed - before.account.processed) / took_s
                 rates[kind].append((frames, (now.grading.graded - before.grading.graded) / took_s))
                 busy = now.grading.busy_share
