@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from casa.cli.train_grade import graded_clips
+from casa.errors import CasaError, InputError
 from casa.grade.compare import ABLATIONS, TABLE_2, compare, markdown
-from casa.grade.experiment import chosen_folds, run_folds
+from casa.grade.experiment import chosen_folds, new_network, run_folds
 from casa.grade.train import GradeTrainConfig, load_grade_config
 
 
@@ -46,6 +47,19 @@ def variants(base: GradeTrainConfig, ablation: str | None) -> dict[str, GradeTra
     return configs
 
 
+def buildable(configs: dict[str, GradeTrainConfig]) -> dict[str, GradeTrainConfig]:
+    """Those whose network there can be, with a word on the others: a small picture has no 20 patches to choose from."""
+    kept = {}
+    for name, config in configs.items():
+        try:
+            new_network(config, 0)
+        except InputError as error:
+            print(f"{name}: left out: {error}", file=sys.stderr, flush=True)
+            continue
+        kept[name] = config
+    return kept
+
+
 def main() -> None:
     """Train what is missing, then compare all that is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,10 +72,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None)
     arguments = parser.parse_args()
     base = load_grade_config(arguments.config, {"epochs": arguments.epochs})
+    rows = variants(base, arguments.ablation)
+    unknown = sorted(set(arguments.only or ()) - set(rows))
+    if unknown:
+        parser.error(f"--only {unknown[0]}: expected some of {', '.join(rows)}")
+    chosen = buildable({name: config for name, config in rows.items() if name in (arguments.only or rows)})
     dataset = graded_clips(arguments.folder, base, arguments.output)
+    if not dataset.simulated:  # of real clips nothing is known but their votes
+        chosen = {name: config.model_copy(update={"facts_weight": 0.0}) for name, config in chosen.items()}
     runs: dict[str, list] = {}
-    chosen = {k: v for k, v in variants(base, arguments.ablation).items() if arguments.only in (None, [])
-              or k in arguments.only}  # fmt: skip
     for seed in range(arguments.seeds):  # all networks once, then all again: a part of it is a comparison too
         for name, config in chosen.items():
             place = arguments.output / f"{''.join(c if c.isalnum() else '-' for c in name)}-{seed}"
@@ -77,4 +96,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CasaError as error:
+        raise SystemExit(f"casa: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,21 @@ def test_every_row_of_an_ablation_can_be_built(ablation: str):
     for change in ABLATIONS[ablation].values():
         config = GradeTrainConfig(network="rostfine", size="T").model_copy(update=change)
         assert build_network("rostfine", "T", **config.options)
+
+
+@pytest.mark.parametrize("ablation", [None, *ABLATIONS])
+def test_the_comparison_at_an_equal_budget_can_be_built(ablation: str | None, capsys):
+    spec = importlib.util.spec_from_file_location("compare_grades", ROOT / "tools" / "compare_grades.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    rows = tool.variants(load_grade_config(ROOT / "configs" / "grade" / "compare.yaml"), ablation)
+    left_out = sorted(set(rows) - set(tool.buildable(rows)))
+    assert left_out == (["K = 20"] if ablation == "k" else [])
+    assert ("K = 20: left out: rostfine: selected 20: a frame has 16 patches" in capsys.readouterr().err) == bool(
+        left_out
+    )
 
 
 def test_a_network_that_looks_at_the_middle_says_where_that_is(tmp_path: Path):
