@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from casa.cli.audit import AuditOption, audit_result
+from casa.cli.audit import AuditOption, audit_result, check_log
 from casa.cli.options import CalibrationName, ConfigName, Json
 
 if TYPE_CHECKING:
@@ -176,15 +176,13 @@ def agreement_json(one: Study) -> dict[str, Any]:
 
 def _begin(series: Path, figures: list[str] | None, baseline: int, page: Path | None, log: Path | None) -> Addition:
     """What runs are added with, once all that was asked for can be done: nothing is written before."""
-    from casa.audit import AuditLog
     from casa.qc.evaluate import check_options
     from casa.qc.page import check_page
     from casa.qc.series import Addition
 
     check_options(figures or (), baseline)
     check_page(page)
-    if (audit := AuditLog.configured(log)) is not None:
-        audit.check()
+    check_log(log)
     return Addition.to(series)
 
 

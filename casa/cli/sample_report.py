@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from casa.cli.audit import AuditOption, audit_report
+from casa.cli.audit import AuditOption, audit_report, check_log
 from casa.cli.options import Json
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of a sample as one HTML file."""
-    from casa.audit import AuditLog
     from casa.cli.output import print_json
     from casa.report.sample import write_sample_report
     from casa.samples.sample import read_sample
@@ -66,8 +65,7 @@ def report(
     sample = read_sample(folder)
     output = output or folder / "report.html"
     printed = pdf_beside(output, pdf, force)
-    if (audit := AuditLog.configured(audit_log)) is not None:
-        audit.check()
+    check_log(audit_log)
     figures = write_sample_report(folder, output, force, open_field)
     audit_report(audit_log, sample.sample_id, output, figures.accepted)  # before the PDF, which may fail
     if printed is not None:
