@@ -170,7 +170,7 @@ def stage_chart(stage: StageResult) -> str:
     reach = 1.25 * float(np.abs(moves).max())
     gain = 0.2 * reach / max(float(np.abs(residuals).max()), 1e-9)
     gain = 10.0 ** np.floor(np.log10(gain))
-    title = f"Stage: residuals {stage.residual_um:.3f} µm (drawn {gain:g} times longer)"
+    title = f"Stage: stops within {stage.residual_um:.3f} µm, drawn × {gain:g}"
     axes = Axes(title, (-reach, reach), (-reach, reach), ("x (µm)", "y (µm)"), (500.0, 500.0))
     for (x, y), (dx, dy) in zip(moves, residuals, strict=True):
         axes.line(x, y, x + gain * dx, y + gain * dy, _ORANGE, 2)

@@ -1,10 +1,13 @@
 """Shifts, stage and focus against pictures whose truth is known."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from numpy import fft
 
 from casa.calibrate.affine import fit_affine, fit_by_hand
+from casa.calibrate.charts import stage_chart
 from casa.calibrate.focus import autofocus, focus_curve, measure_tilt
 from casa.calibrate.phase import measure_shift
 from casa.calibrate.stage import measure_drift, measure_stage
@@ -107,6 +110,14 @@ def test_a_stage_with_backlash_and_scatter_is_measured(measured_stage):
     assert 0.01 < found.uncertainty_percent < 0.15
     assert not found.mirrored
     assert stage.position() == (5.0, -8.0)  # it ends where it began
+
+
+def test_the_title_of_its_chart_fits_on_it(measured_stage):
+    """500 px wide, from 66 px on; a letter of its bold type is 9.5 px wide at most, on average."""
+    chart = ElementTree.fromstring(stage_chart(measured_stage[1]))
+    title = next(text.text for text in chart.iter("{http://www.w3.org/2000/svg}text") if "Stage" in text.text)
+    assert "stops within" in title
+    assert 66 + 9.5 * len(title) < 500
 
 
 def test_a_stage_that_drifts_at_rest_is_noticed(renderer):
