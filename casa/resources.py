@@ -30,3 +30,9 @@ def find_resource(kind: str, name: str | Path, suffix: str) -> Path:
         return shipped
     known = ", ".join(sorted(p.stem for p in resource_dir(kind).glob(f"*{suffix}"))) or "none"
     raise InputError(f"{name}: no such file, nor one of the shipped {kind} ({known})")
+
+
+def named_in_checkout(path: Path) -> str:
+    """A file of casa's own by its path from the checkout, another by its name: as a model's card may have it."""
+    home, path = resource_dir("configs").resolve().parent, path.resolve()
+    return path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name

@@ -49,8 +49,9 @@ def read_columns(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[np.
     missing = [name for name in required if name not in names]
     if missing:
         raise InputError(f"{path}: column {', '.join(missing)} is missing; the header has {', '.join(names)}")
-    rows = [line.split(",") for line in lines[1:] if line.strip()]
-    for number, row in enumerate(rows, start=2):
+    numbered = [(number, line.split(",")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
+    rows = [row for _, row in numbered]
+    for number, row in numbered:
         if len(row) != len(names):
             raise InputError(f"{path}:{number}: expected {len(names)} values, got {len(row)}")
     columns: dict[str, NDArray[np.float64]] = {}
@@ -63,8 +64,8 @@ def read_columns(path: Path, required: tuple[str, ...]) -> dict[str, NDArray[np.
                 raise InputError(f"{path}: column {name} holds what is no number ({error})") from error
     for name in required:
         if np.isnan(columns[name]).any():
-            row = int(np.flatnonzero(np.isnan(columns[name]))[0]) + 2
-            raise InputError(f"{path}:{row}: {name} is empty or NaN")
+            number, _ = numbered[int(np.flatnonzero(np.isnan(columns[name]))[0])]
+            raise InputError(f"{path}:{number}: {name} is empty or NaN")
     return columns
 
 

@@ -295,12 +295,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="?", help="folder of a finished batch")
     parser.add_argument("--recordings", type=int, default=10_000)
-    given = parser.parse_args()
-    if given.results is None:
-        for table in (storage, computing, keeping, networks):
+    arguments = parser.parse_args()
+    if arguments.results is None:
+        for table in (given, storage, computing, keeping, networks):
             print("\n".join(table(Archive())), end="\n\n")
     else:
-        print(json.dumps(sizes(given.results) | measured(given.results, given.recordings), indent=2))
+        print(json.dumps(sizes(arguments.results) | measured(arguments.results, arguments.recordings), indent=2))
 
 
 if __name__ == "__main__":

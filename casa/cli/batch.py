@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from casa.cli.audit import AuditOption, audit_result
+from casa.cli.audit import AuditOption, audit_result, check_log
 from casa.cli.options import Backend, ConfigName, Device, Grade, Json, Morphology, MorphologyWeights
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from casa.batch.plan import Plan
     from casa.batch.pool import Pool
     from casa.batch.run import Result
@@ -89,6 +91,7 @@ def batch(
     }
     asked = load_config(config, overrides)
     check_morphology(morphology_weights, asked)
+    check_log(audit_log)
     settings = resolved(asked, cluster is not None, gpus)
     items = find(inputs, skip_duplicates, _warn)
     store = open_store(output, create=True)
@@ -101,21 +104,20 @@ def batch(
         result = _nothing(plan)
         if plan.jobs:
             pool = _pool(plan, cluster, workers, gpus)
+            log = _Log(audit_log, store.root)
             try:
                 with stop_on_interrupt() as stop, progress("analysing", len(plan.jobs) + len(plan.finished)) as bar:
                     bar.advance(len(plan.finished))
-                    result = run(
-                        plan, pool, store, retries=retries, stop=stop,
-                        on_progress=lambda part, result: bar.advance(part, _detail(result)),
-                    )  # fmt: skip
+
+                    def told(part: float, result: Result) -> None:
+                        bar.advance(part, _detail(result))
+                        log.add(result)
+
+                    result = run(plan, pool, store, retries=retries, stop=stop, on_progress=told)
+                    log.add(result)
             finally:
                 pool.close()
         _list_failed(store, result)
-    for mark in result.done:
-        audit_result(
-            audit_log, "result", mark["recording"],
-            path=mark["uri"], sha256=mark["sha256"], settings=mark["settings"], output=store.root,
-        )  # fmt: skip
     if as_json:
         print_json(result_json(store, result) | {"of_earlier_batches": plan.others})
     else:
@@ -123,6 +125,20 @@ def batch(
     _tell_unfinished(store, result)
     if not result.complete:
         raise typer.Exit(1)
+
+
+class _Log:
+    """The audit log of a batch: a line for each recording when it is finished, not when all are."""
+
+    def __init__(self, path: Path | None, output: str) -> None:
+        self._path, self._output, self._n = path, output, 0
+
+    def add(self, result: Result) -> None:
+        """What has been finished since."""
+        for mark in result.done[self._n :]:
+            self._n += 1
+            about = {"path": mark["uri"], "sha256": mark["sha256"], "settings": mark["settings"]}
+            audit_result(self._path, "result", mark["recording"], **about, output=self._output)
 
 
 def _pool(plan: Plan, cluster: str | None, workers: int | None, gpus: float) -> Pool:

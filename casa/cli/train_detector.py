@@ -63,7 +63,7 @@ def train_detector(
     from casa.detect.train import load_train_config, steps_per_epoch, train
     from casa.errors import CasaError, InputError
     from casa.progress import progress
-    from casa.resources import resource_dir
+    from casa.resources import named_in_checkout, resource_dir
     from casa.simulate.routes import read_routes
     from casa.simulate.training import RECIPE, training_images
 
@@ -112,7 +112,7 @@ def train_detector(
     # Before its confidence is fitted: what another phase goes on from.
     network.save_state(model, settings.network, settings.classes, output / "training.pt")
     words = ["casa train detector"]
-    words += [f"--config {config.name}"] if config else []
+    words += [f"--config {named_in_checkout(config)}"] if config else []
     if data is not None:
         words.append(f"--real {data.folder.name} --data-name {quote(data.name)} --data-licence {quote(data.licence)}")
     words += [f"--routes {routes.name}"] if routes else []

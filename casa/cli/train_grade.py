@@ -131,11 +131,10 @@ def score_line(what: str, judged: dict[str, Any]) -> str:
 def _command(
     config: Path, folder: Path | None, seed: int, epochs: int | None, fold: list[int] | None, start: Path | None
 ) -> str:
-    from casa.resources import resource_dir
+    from casa.resources import named_in_checkout
 
-    home = resource_dir("configs").resolve().parent
-    shown = config.resolve().relative_to(home).as_posix() if config.resolve().is_relative_to(home) else config.name
-    words = ["casa train grade", *([folder.name] if folder else []), f"--config {shown} --seed {seed}"]
+    config_words = f"--config {named_in_checkout(config)} --seed {seed}"
+    words = ["casa train grade", *([folder.name] if folder else []), config_words]
     words += [f"--epochs {epochs}"] if epochs else []
     words += [f"--fold {number}" for number in fold or []]
     words += [f"--start {start.name}"] if start else []

@@ -73,11 +73,6 @@ class ClipDataset:
         return shares(self.counts)
 
     @property
-    def n_votes(self) -> IntArray:
-        """(n,) experts that voted."""
-        return self.counts.sum(axis=1)
-
-    @property
     def majority(self) -> IntArray:
         """(n,) grade that most experts gave, 0 (A) to 4 (E); of grades with equal votes the better one."""
         return self.counts.argmax(axis=1)

@@ -36,11 +36,6 @@ def _kl(p: FloatArray, q: FloatArray) -> FloatArray:
         return np.where(p > 0, p * np.log(p / q), 0.0).sum(axis=-1)
 
 
-def earth_movers_distances(found: FloatArray, true: FloatArray) -> FloatArray:
-    """Earth mover's distance in grades, one value a clip: how far the votes are moved on average, in [0, 4]."""
-    return np.abs(np.cumsum(found - true, axis=-1))[..., :-1].sum(axis=-1)
-
-
 def grades_by_votes(distribution: FloatArray) -> IntArray:
     """(n, 5) indices of grades, the most selected first; of grades with equal votes the better one comes first."""
     return np.argsort(-np.asarray(distribution), axis=-1, kind="stable")

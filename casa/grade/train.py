@@ -306,8 +306,7 @@ def last_layers(network: Any) -> list[torch.nn.Linear]:
 
 
 def _standardised(features: Tensor) -> Tensor:
-    others = tuple(range(features.ndim - 1))  # convolutional networks give (b, t, h, w, d)
-    return (features - features.mean(others)) * (features.var(others, correction=0) + _VARIANCE_FLOOR).rsqrt()
+    return (features - features.mean(0)) * (features.var(0, correction=0) + _VARIANCE_FLOOR).rsqrt()
 
 
 _VARIANCE_FLOOR = 1e-6

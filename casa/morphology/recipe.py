@@ -123,18 +123,6 @@ def predict_member(member: Member, images: NDArray[np.uint8], config: TuneConfig
     return predict(member.classifier, images, heads, config)
 
 
-def with_unlabelled(crops: Crops, more: Crops) -> Crops:
-    """Two sets of crops as one; the labels of ``more`` are not taken along."""
-    hidden = np.full((len(more), crops.labels.shape[1]), -1, np.int64)
-    return Crops(
-        np.concatenate([crops.images, more.images]),
-        np.concatenate([crops.rings, more.rings]),
-        np.concatenate([crops.labels, hidden]),
-        np.concatenate([crops.second, hidden]),
-        np.concatenate([crops.found, more.found]),
-    )
-
-
 def gray(crops: Crops) -> Crops:
     """The crops with their colours averaged."""
     if crops.images.ndim == 3:

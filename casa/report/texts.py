@@ -180,7 +180,7 @@ def none_words(done: str, n_tracks: int, counts: Mapping[str, Any] | None) -> st
     if not n_tracks:
         return f"It was on, but nothing was {done}, because no sperm was tracked."
     if counts is None:
-        why = "the session broke off before its clips were counted"
+        why = "of its clips this recording has no count: the session broke off, or went on in another file"
     elif not counts.get("taken"):
         why = "none was in view for long enough to give a clip"
     else:

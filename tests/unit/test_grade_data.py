@@ -47,7 +47,7 @@ def test_clips_and_counts_become_arrays(folder):
     assert dataset.images.shape == (3, 16, 150, 150)
     assert np.array_equal(dataset.images[1], made_clips(3)[1].images)
     assert dataset.distribution.tolist() == [[0.75, 0.25, 0, 0, 0], [0, 0.5, 0.5, 0, 0], [0, 0, 0, 0.25, 0.75]]
-    assert dataset.n_votes.tolist() == [4, 4, 4]
+    assert dataset.counts.sum(axis=1).tolist() == [4, 4, 4]
     assert dataset.majority.tolist() == [0, 1, 4]
     assert dataset.groups[0] == dataset.groups[2] != dataset.groups[1]
     assert list(dataset.covariates) == ["age"]

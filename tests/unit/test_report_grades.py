@@ -47,7 +47,7 @@ def test_nothing_is_said_where_nothing_was_graded(tmp_path: Path):
         ({"taken": 0, "failed": 0}, "none of 3 tracks was graded, because none was in view for long enough"),
         ({"taken": 5, "failed": 2, "left_out": 3},
          "none of 3 tracks was graded, because none of their 5 clips was (2 failed, 3 left out for want of time)."),
-        (None, "because the session broke off before its clips were counted"),
+        (None, "because of its clips this recording has no count"),
     ],
 )  # fmt: skip
 def test_where_grading_was_on_and_nothing_was_graded_the_section_says_why(tmp_path: Path, counts, why):

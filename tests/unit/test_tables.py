@@ -85,6 +85,7 @@ HEADER = "frame,cx_px,cy_px,w_px,h_px,confidence\n"
         (HEADER + "0,1,1,1,1\n", 10, ":2: expected 6 values, got 5"),
         (HEADER + "0,1,1,1,x,.5\n", 10, "h_px holds what is no number"),
         (HEADER + "0,1,1,1,nan,.5\n", 10, ":2: h_px is empty or NaN"),
+        (HEADER + "\n0,1,1,1,nan,.5\n", 10, ":3: h_px is empty or NaN"),
         (HEADER + "0,1,1,1,1,.5\n", None, "give --fps"),
         (HEADER + "0,1,1,1,1,.5\n", 0, "positive"),
         (HEADER + "0,1,1,1,1,.5\n", float("nan"), "positive"),
