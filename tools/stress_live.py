@@ -6,6 +6,7 @@ python tools/stress_live.py kills --of engine --times 20
 xvfb-run python tools/stress_live.py kills --of viewer --times 20
 python tools/stress_live.py viewers --seconds 60
 python tools/stress_live.py session --seconds 600 -- --view
+python tools/stress_live.py soak --frames 1000000
 python tools/stress_live.py grading
 python tools/stress_live.py fuzz --messages 1000000
 """
@@ -277,13 +278,15 @@ def long_session(seconds: float, more: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         session = Session(Path(name), "--duration", str(seconds), *more)
         session.wait_running()
-        memory, load, dropped = [], [], []
+        memory, of_recorder, load, dropped = [], [], [], []
+        recorder = session.pid("recorder")
         while session.process.poll() is None:
             time.sleep(min(5.0, seconds / 10))
             with suppress(OSError, ValueError, IndexError):
-                mib = rss_mib(session.process.pid)
+                mib, recorder_mib = rss_mib(session.process.pid), rss_mib(recorder) if recorder else 0.0
                 if mib > 0 and (found := session.status()) is not None:
                     memory.append(round(mib, 1))
+                    of_recorder.append(round(recorder_mib, 1))
                     dropped.append(found.metrics.account.dropped)
                     load.append(os.getloadavg()[0])
         result = session.result(600)
@@ -291,22 +294,34 @@ def long_session(seconds: float, more: list[str]) -> dict[str, Any]:
         return {
             "result": result,
             "memory_mib_by_tenths": memory[::tenth],
+            "recorder_mib_by_tenths": of_recorder[::tenth],
             "dropped_by_tenths": dropped[::tenth],
             "load_by_tenths": load[::tenth],
             "recording": check(session.output),
         }
 
 
-#: More frames than any machine analyses, drawn beforehand: what grading takes shows at once.
+#: A camera that gives more frames than any machine analyses, drawn beforehand: drawing takes nothing from the rest.
 _SATURATED = """
-camera: {fps_hz: 400, microscope: {ring_frames: 64}}
+camera: {{size: [{width}, {height}], fps_hz: {fps}, microscope: {{ring_frames: 64}}}}
 graph:
   runner: threaded
   edges:
-    detect: {policy: latest, depth: 8}
-    publish: {policy: block, depth: 256}
-    publish_detections: {policy: block, depth: 256}
+    detect: {{policy: latest, depth: 8}}
+    publish: {{policy: block, depth: 256}}
+    publish_detections: {{policy: block, depth: 256}}
+record: {{thumbnail_every_s: 30}}
+live: {{video: none}}
 """
+_SOAK_FPS = 800
+
+
+def soak(n_frames: int, more: list[str]) -> dict[str, Any]:
+    """``long_session`` of so many small frames, as fast as they can be analysed; the rest is dropped, and counted."""
+    with tempfile.TemporaryDirectory() as name:
+        config = Path(name) / "saturated.yaml"
+        config.write_text(_SATURATED.format(width=160, height=120, fps=_SOAK_FPS))
+        return long_session(n_frames / _SOAK_FPS, ["--config", str(config), *more])
 
 
 def grading(turns: int, more: list[str]) -> dict[str, Any]:
@@ -315,7 +330,7 @@ def grading(turns: int, more: list[str]) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "saturated.yaml"
-        config.write_text(_SATURATED)
+        config.write_text(_SATURATED.format(width=640, height=480, fps=400))
         session = Session(Path(name), "--config", str(config), "--grade", *more)
         session.wait_running(200)
         while not (grader := session.pid("grader-1")):
@@ -398,10 +413,11 @@ def fuzz(n: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "viewers", "session", "grading", "fuzz"])
+    parser.add_argument("what", choices=["kills", "viewers", "session", "soak", "grading", "fuzz"])
     parser.add_argument("--of", choices=["recorder", "engine", "viewer"], default="recorder")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--frames", type=int, default=1_000_000)
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--config", default="live")
@@ -414,6 +430,8 @@ def main() -> None:
         found = kill(given.times, rng, more)
     elif given.what == "viewers":
         found = viewers(given.seconds, more)
+    elif given.what == "soak":
+        found = soak(given.frames, further.split())
     elif given.what == "grading":
         found = grading(given.times, further.split())
     elif given.what == "session":

@@ -86,7 +86,7 @@ def test_a_network_that_was_on_and_found_nothing_is_no_network_that_was_off(tmp_
         path = tmp_path / f"{number}.h5"
         sample = add_field(tmp_path, sample, path, record_field(path, EVEN, **on if number == 2 else {}), 1)
     _, _, page = report_of(tmp_path)
-    said = "In field 2 it was on, but none of 100 tracks was {}, because the session broke off before"
+    said = "In field 2 it was on, but none of 100 tracks was {}, because of its clips this recording has no count"
     assert said.format("graded") in page.text
     assert said.format("examined") in page.text
     assert "No field was graded" not in page.text
