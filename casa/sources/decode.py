@@ -120,7 +120,7 @@ def decode(path: Path, strict: bool, reordered: bool) -> Iterator[Decoded]:
                     yield None, Lost(reason)
                 continue
             for frame in frames:
-                own = frame.opaque[0] if frame.opaque is not None else None
+                own: int = frame.opaque[0] if frame.opaque is not None else -1
                 if frame.is_corrupt:
                     if own not in waiting:
                         yield frame.pts, Lost("it could not be decoded (its data is damaged)")
