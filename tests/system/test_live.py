@@ -117,6 +117,7 @@ def test_a_live_session_with_all_that_can_befall_it(tmp_path: Path, slow_camera:
                 taken = control.request(m.Snapshot())
                 assert isinstance(taken, m.SnapshotReply)
                 assert taken.image.numpy().std() > 0
+            until(lambda: (found := status(endpoint)) and found.metrics.viewers)  # counted once a second
             top = json.loads(casa("top", endpoint, "--once", "--json", cwd=tmp_path).stdout)
             assert top["state"] == "running"
             assert top["viewers"] == 1

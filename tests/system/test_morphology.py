@@ -103,6 +103,7 @@ def test_live_each_clip_is_examined_or_counted(tmp_path: Path):
             until(lambda: asked(endpoint, m.GetStatus()))
             with Subscriber(endpoint, views=False) as subscriber:
                 until(lambda: seen.update(head=head(subscriber)) or seen["head"])
+            until(lambda: asked(endpoint, m.GetStatus()).metrics.morphology.graders)  # counted once a second
             status = asked(endpoint, m.GetStatus())
             assert status.metrics.morphology.graders == 1
             assert [p.state for p in status.metrics.processes if p.name == "morphology-1"] == ["running"]
