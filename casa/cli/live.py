@@ -70,7 +70,7 @@ def live(
     from casa.cli.values import seconds_of
     from casa.config import load_config
     from casa.errors import InputError
-    from casa.record.files import session_recordings
+    from casa.record.files import session_files
     from casa.sources import open_live_source
 
     if duration is not None and not duration > 0:
@@ -95,11 +95,10 @@ def live(
         raise InputError("graph.runner: a live session runs in threads; leave out runner: serial")
     if output is None and (video or segment or report):
         raise InputError("--video, --segment and --report need a recording; give one with -o")
-    earlier = session_recordings(output) if output is not None and settings.live.segment_s is not None else []
-    for path in [] if output is None else [output, *earlier]:
-        refuse_existing(path, force)
-        if report:
-            refuse_existing(path.with_suffix(".html"), force)
+    if output is not None:
+        for path in (output, output.with_suffix(".html")) if report else (output,):
+            for taken in (path, *(session_files(path) if settings.live.segment_s is not None else ())):
+                refuse_existing(taken, force)
     check_log(audit_log)
     where = Endpoint.parse(endpoint)
     profile = load_profile(calibration) if calibration is not None else None
@@ -124,7 +123,7 @@ def live(
             result = run(camera, settings, profile, options, stop=stop, abort=abort, say=_say)
     finally:  # a session that failed has recordings, too: of several, all but the last are complete
         if output is not None:
-            recordings = [path for path in session_recordings(output) if path.stat().st_mtime >= since_s]
+            recordings = [path for path in session_files(output) if path.stat().st_mtime >= since_s]
         for path in recordings:
             audit_recording(audit_log, "result", path)
     if report:

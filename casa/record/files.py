@@ -17,8 +17,8 @@ def segment_path(output: Path, number: int) -> Path:
     return output.with_name(f"{output.stem}.{number:04d}{output.suffix}")
 
 
-def session_recordings(output: Path) -> list[Path]:
-    """The recordings that there are of a live session, in order: ``output``, its segments."""
+def session_files(output: Path) -> list[Path]:
+    """What there is of a live session's files (recordings, reports) in order: ``output``, those of its segments."""
     stem, suffix = escape(output.stem), escape(output.suffix)
     return [
         path for path in (output, *sorted(output.parent.glob(f"{stem}.[0-9][0-9][0-9][0-9]{suffix}"))) if path.is_file()

@@ -269,6 +269,11 @@ def test_a_session_in_segments_names_each_reports_each_and_logs_each(tmp_path: P
     again = casa(*call, "--duration", "1", cwd=tmp_path)
     assert again.returncode == 2
     assert "long.0001.h5: exists already" in again.stderr
+    for name in recordings:
+        (tmp_path / name).unlink()
+    again = casa(*call, "--duration", "1", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "long.0001.html: exists already" in again.stderr
 
 
 @pytest.mark.parametrize(
