@@ -190,14 +190,6 @@ class Addition:
         self._lines.clear()
 
 
-def add_run(path: Path, recording: Path, control: str | None = None, video: str | None = None) -> Run:
-    """Add one recording of the control to a series (made where there is none); see `Addition`."""
-    addition = Addition.to(path)
-    addition.read(recording, control, video)
-    addition.write()
-    return addition.runs[-1]
-
-
 def begin_anew(path: Path, why: str) -> None:
     """Note that a new baseline begins with the next run. InputError: no reason, or no such series."""
     if not why.strip():

@@ -21,7 +21,7 @@ from casa.qc.charts import levey_jennings
 from casa.qc.evaluate import Chart, evaluate
 from casa.qc.page import series_page, state_of
 from casa.qc.rules import ewma, westgard
-from casa.qc.series import Run, add_run, begin_anew, read_series
+from casa.qc.series import Addition, Run, begin_anew, read_series
 
 
 def runs(values, setup=None, figure="pr_percent", first=1) -> list[Run]:
@@ -33,6 +33,14 @@ def runs(values, setup=None, figure="pr_percent", first=1) -> list[Run]:
 
 def chart(values, n_baseline=20) -> Chart:
     return evaluate(runs(values), n_baseline=n_baseline)[0]
+
+
+def add_run(path: Path, recording: Path, control: str | None = None) -> Run:
+    """Add one recording, as `casa qc add` does."""
+    addition = Addition.to(path)
+    addition.read(recording, control)
+    addition.write()
+    return addition.runs[-1]
 
 
 #: Twenty values of mean 50 and sd 2.
