@@ -25,8 +25,8 @@ STRICT_ACROSOME_SHARE = (0.4, 0.7)
 BEST_CROPS = 8
 #: No network tells more classes apart.
 MAX_CLASSES = 16
-#: The reason given where a network's answer for a head is no number: that clip's failure, and nothing of the head.
-EXAM_FAILED = "the network gave no finite numbers"
+#: The reason given where a network's answer for a clip is no number: that clip's failure, and nothing of its sperm.
+NO_NUMBERS = "the network gave no finite numbers"
 #: Measures of ``MorphologyTable``.
 HEAD_MEASURES = ("length_um", "width_um", "area_um2", "ellipticity", "elongation", "acrosome_share")
 

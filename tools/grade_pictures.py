@@ -55,6 +55,7 @@ def main() -> None:
     panel, grader = simulate_panel(CLIPS, SEED), Grader(arguments.weights)
     clips = [clip_of(k, images) for k, (images, _) in enumerate(render_panel(CLIPS, SEED, workers=2))]
     said = grader.grade(clips).distribution
+    assert len(said) == CLIPS, "the network gave no finite numbers for some clips"
     most, rows = panel.counts.argmax(axis=1), []
     # of each grade the clip on which the raters agree most: not the one on which the network is best
     chosen = [max(np.flatnonzero(most == k), key=lambda n, k=k: panel.distribution[n, k]) for k in set(most.tolist())]

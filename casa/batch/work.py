@@ -88,6 +88,8 @@ def analyse(job: Job, on_frames: OnFrames = lambda done, total: None) -> dict[st
             )
         sample, folder_sha256 = _sums(Path(fetched))
         _check_unchanged(job.item)
+        if result.failures:
+            raise InputError(f"{job.item.uri}: {'; '.join(result.failures)}")
         if not result.account.processed:
             raise InputError(f"{job.item.uri}: none of its {result.account.captured} frames could be analysed")
         made = {"recording": path}

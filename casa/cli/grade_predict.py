@@ -31,7 +31,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Grade clips: the distribution over the grades A to E that a panel of experts would give to each."""
-    from casa.cells import EXPERT_GRADES, GradeTable
+    from casa.cells import EXPERT_GRADES, NO_NUMBERS, GradeTable
     from casa.cli.output import print_json, refuse_existing
     from casa.config import load_config
     from casa.errors import CasaError
@@ -49,7 +49,10 @@ def predict(
         while some := list(islice(clips, batch)):
             fault_of = [clip_fault(clip) for clip in some]
             faults.update(fault for fault in fault_of if fault is not None)
-            tables.append(grader.grade([clip for clip, fault in zip(some, fault_of, strict=True) if fault is None]))
+            good = [clip for clip, fault in zip(some, fault_of, strict=True) if fault is None]
+            tables.append(grader.grade(good))
+            if len(tables[-1]) < len(good):
+                faults[NO_NUMBERS] += len(good) - len(tables[-1])
             for _ in some:
                 bar.advance()
     table = GradeTable.concatenate(tables)

@@ -27,7 +27,7 @@ def morphology_of_run(
     InputError : no recording, one that has kept no clips, a scale that is the recording's own to say.
     CasaError : the folder cannot be written, or the network gave numbers of no head.
     """
-    from casa.cells import EXAM_FAILED, MorphologyTable
+    from casa.cells import NO_NUMBERS, MorphologyTable
     from casa.cli.output import print_json, refuse_existing
     from casa.engine.examining import morphology_record
     from casa.morphology.examiner import HeadExaminer
@@ -60,8 +60,8 @@ def morphology_of_run(
                     bar.advance()
                 exams += found
     table = MorphologyTable.concatenate([exam.row for exam in exams])
-    if (table.reason == EXAM_FAILED).any() and not (table.n_crops > 0).any():
-        raise CasaError(f"{path}: {EXAM_FAILED}, of no head any other: choose other --weights than {record['name']}")
+    if (table.reason == NO_NUMBERS).any() and not (table.n_crops > 0).any():
+        raise CasaError(f"{path}: {NO_NUMBERS}, of no head any other: choose other --weights than {record['name']}")
     try:
         output.mkdir(exist_ok=True)
         write_morphology(output / "morphology.csv", table)

@@ -58,7 +58,7 @@ def replay(
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
     from casa.config import load_config
-    from casa.errors import InputError
+    from casa.errors import CasaError, InputError
 
     overrides = {
         "source.fps_hz": fps,
@@ -100,7 +100,8 @@ def replay(
         from casa.report.pdf import write_pdf
 
         write_pdf(page, page.with_suffix(".pdf"), force)
-    check_examined(result.morphology, settings)
+    if result.failures:
+        raise CasaError("; ".join(result.failures))
     if view:
         from casa.cli.view import view_in_process
 
@@ -113,18 +114,6 @@ def check_morphology(weights: str | None, settings: Any) -> None:
 
     if weights is not None and not settings.morphology.enabled:
         raise InputError("--morphology-weights: no head is examined without --morphology")
-
-
-def check_examined(examining: dict[str, Any] | None, settings: Any) -> None:
-    """Raise CasaError where the network of heads failed, and gave numbers of none; after the result was told."""
-    from casa.cells import EXAM_FAILED
-    from casa.errors import CasaError
-
-    if examining is None or not examining["failed"]:
-        return
-    if examining["graded"] == sum(examining["abstained"].values()):
-        name = settings.morphology.weights
-        raise CasaError(f"morphology: {EXAM_FAILED}: choose other --morphology-weights than {name}")
 
 
 def _jitter(text: str | None) -> float | str | None:

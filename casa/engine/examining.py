@@ -15,7 +15,7 @@ from casa.bus.convert import exam_of, morphology_message
 from casa.bus.desk import Counter, GraderDesk
 from casa.bus.messages import GradingMetrics, MorphologyMessage
 from casa.bus.work import WorkQueue
-from casa.cells import EXAM_FAILED, Clip, HeadExam, MorphologyTable
+from casa.cells import NO_NUMBERS, Clip, HeadExam, MorphologyTable
 from casa.config import Config
 from casa.engine.children import Children
 from casa.engine.grading import finish_work
@@ -120,13 +120,20 @@ class MorphologyStage:
         """What became of the clips, by the names of ``GradingMetrics``."""
         return self._n | {"tracks": len(self._tracks), "abstained": dict(self._abstained)}
 
+    @property
+    def failure(self) -> str | None:
+        """What is wrong with the network, where it gave numbers of no head at all."""
+        if not self._n["failed"] or self._n["graded"] > sum(self._abstained.values()):
+            return None
+        return f"morphology: {NO_NUMBERS}: choose other --morphology-weights than {self._config.weights}"
+
     def _examine(self) -> Iterator[HeadExam]:
         if not self._batch or self._examiner is None:
             return
         batch, self._batch = self._batch, []
         for exam in self._examiner.examine(batch, in_domain=not self.record["outside"]):
             reason = str(exam.row.reason[0])
-            if reason == EXAM_FAILED:  # a failure of this clip, which gets no class: the session goes on
+            if reason == NO_NUMBERS:  # a failure of this clip, which gets no class: the session goes on
                 self._n["failed"] += 1
                 continue
             self._n["graded"] += 1

@@ -20,7 +20,7 @@ from casa.bus.cell_messages import GradeFailed, GradesMessage, MorphologyMessage
 from casa.bus.convert import clip_of, grades_message, morphology_message
 from casa.bus.grader_client import GraderClient
 from casa.bus.keys import Keys
-from casa.cells import EXAM_FAILED, Clip
+from casa.cells import NO_NUMBERS, Clip
 from casa.errors import CasaError, InputError
 
 if TYPE_CHECKING:
@@ -97,8 +97,16 @@ class GradeWorker:
             else:
                 found.append(GradeFailed(clip_id=clip.clip_id, reason=fault[:500]))
         table = self._grader.grade([clip for clip, _ in good])
-        maps = [attention_maps(self._grader, clip) if wanted else None for clip, wanted in good]
-        return found + [grades_message(table, row, self.model, maps[row]) for row in range(len(table))]
+        if good and not len(table):
+            raise CasaError(NO_NUMBERS)  # of no clip at all it gave any: that is no clip's fault
+        rows = {int(clip_id): row for row, clip_id in enumerate(table.clip_id)}
+        for clip, wanted in good:
+            row = rows.get(clip.clip_id)
+            if row is None:
+                found.append(GradeFailed(clip_id=clip.clip_id, reason=NO_NUMBERS))
+                continue
+            found.append(grades_message(table, row, self.model, attention_maps(self._grader, clip) if wanted else None))
+        return found
 
 
 class MorphologyWorker:
@@ -112,13 +120,13 @@ class MorphologyWorker:
     def answers(self, work: Sequence[Work]) -> list[Answer]:
         """Forms of heads, with heat maps where they are asked for."""
         exams = self._examiner.examine([clip_of(item.clip)[0] for item in work])
-        failed = [exam.row.reason[0] == EXAM_FAILED for exam in exams]
+        failed = [exam.row.reason[0] == NO_NUMBERS for exam in exams]
         if any(failed) and not any(exam.row.n_crops[0] for exam in exams):
-            raise CasaError(EXAM_FAILED)  # of no clip at all it gave any: that is no clip's fault
+            raise CasaError(NO_NUMBERS)  # of no clip at all it gave any: that is no clip's fault
         found: list[Answer] = []
         for item, exam, no_numbers in zip(work, exams, failed, strict=True):
             if no_numbers:
-                found.append(GradeFailed(clip_id=item.clip.clip_id, reason=EXAM_FAILED))
+                found.append(GradeFailed(clip_id=item.clip.clip_id, reason=NO_NUMBERS))
                 continue
             heat = self._examiner.heat(item.clip.clip_id) if item.attention else None
             found.append(morphology_message(replace(exam, heat=heat), self.model))

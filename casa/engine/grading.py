@@ -14,7 +14,7 @@ from casa.bus.convert import clip_message, maps_of
 from casa.bus.desk import Counter, GraderDesk
 from casa.bus.messages import GradesMessage, GradingMetrics
 from casa.bus.work import WorkQueue
-from casa.cells import Clip, GradeTable
+from casa.cells import NO_NUMBERS, Clip, GradeTable
 from casa.clips import ClipStage
 from casa.config import Config
 from casa.engine.children import Children
@@ -142,9 +142,8 @@ class GradeStage:
 
         self._n["taken"] += 1
         fault = clip_fault(item)
-        if fault is not None:  # a failure of this clip, which is not graded: never a grade of nothing
-            self._n["failed"] += 1
-            self.faults[fault] = self.faults.get(fault, 0) + 1
+        if fault is not None:
+            self._fail(fault)
             return
         self._batch.append(item)
         if len(self._batch) >= self._config.batch:
@@ -164,11 +163,26 @@ class GradeStage:
         """What became of the clips, by the names of ``GradingMetrics``."""
         return self._n | {"tracks": len(self._tracks)}
 
+    @property
+    def failure(self) -> str | None:
+        """What is wrong with the network, where it gave numbers of no clip at all."""
+        if self._n["graded"] or NO_NUMBERS not in self.faults:
+            return None
+        return f"grades: {NO_NUMBERS}: choose other weights than {self._config.weights} (grade.weights)"
+
+    def _fail(self, fault: str, count: int = 1) -> None:
+        """Of failed clips there is no grade: never a grade of nothing."""
+        self._n["failed"] += count
+        self.faults[fault] = self.faults.get(fault, 0) + count
+
     def _grade(self) -> Iterator[GradeTable | KeptClip]:
         if not self._batch or self._grader is None:
             return
         batch, self._batch = self._batch, []
         table = self._grader.grade(batch)
+        if len(table) < len(batch):
+            self._fail(NO_NUMBERS, len(batch) - len(table))
+            batch = [clip for clip in batch if clip.clip_id in table.clip_id]
         self._n["graded"] += len(batch)
         self._tracks.update(clip.track_id for clip in batch)
         yield table

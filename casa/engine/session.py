@@ -50,7 +50,7 @@ class SessionResult:
 
     ``cpu_ms_per_frame`` is by stage and without the network's own threads; ``tracking`` the tracker's counts,
     ``grading`` and ``morphology`` what became of the clips, by the names of ``casa.bus.messages.GradingMetrics``; None
-    without.
+    without. ``failures``: a line on each network that gave numbers of no clip at all.
     """
 
     recording: Path | None
@@ -63,6 +63,7 @@ class SessionResult:
     tracking: dict[str, int]
     grading: dict[str, Any] | None = None
     morphology: dict[str, Any] | None = None
+    failures: tuple[str, ...] = ()
 
 
 class PictureStage:
@@ -266,6 +267,7 @@ def replay(
         tracking=tracking,
         grading=more.get("grading"),
         morphology=more.get("examining"),
+        failures=tuple(line for stage in (grade, heads) if stage is not None and (line := stage.failure) is not None),
     )
 
 

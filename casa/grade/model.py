@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.cells import Clip, GradeTable
+from casa.cells import NO_NUMBERS, Clip, GradeTable
 from casa.errors import CasaError, InputError
 from casa.grade.backends import PARTS, GradeBackend, OpenVinoGrades, TorchGrades
 from casa.grade.prepare import check_clips, clip_fault, frame_indices, gray_pictures
@@ -86,15 +86,21 @@ class Grader:
     def grade(self, clips: Sequence[Clip]) -> GradeTable:
         """The distribution that experts would give to each clip, and its parts.
 
+        A clip of which the network gives no finite numbers has no row; the others do not suffer from it.
+
         Raises
         ------
         InputError : a clip of the wrong length or size, all black or of one gray level (``clip_fault`` tells before).
-        CasaError : the network failed, or gave numbers that are none.
+        CasaError : the network failed.
         """
         check_clips(clips)
         if not clips:
             return GradeTable.empty()
         found = np.concatenate([self._grade(clips[k : k + self._batch]) for k in range(0, len(clips), self._batch)])
+        known = np.isfinite(found).all(axis=(1, 2))
+        found, clips = found[known], [clip for clip, is_known in zip(clips, known, strict=True) if is_known]
+        if not clips:
+            return GradeTable.empty()
         parts = {name: np.full((len(clips), 5), np.nan) for name in PARTS}
         for column, name in enumerate(self._backend.parts):
             parts[name] = found[:, column]
@@ -111,11 +117,10 @@ class Grader:
         )
 
     def _grade(self, clips: Sequence[Clip]) -> NDArray[np.float64]:
-        """The parts' distributions (b, p, 5), each summing to one."""
+        """The parts' distributions (b, p, 5), each summing to one; not finite where the network gave no numbers."""
         found = self._backend.distributions(self._pictures(clips)).astype(np.float64)
-        if not np.isfinite(found).all():
-            raise CasaError(f"the grading network {self.info.name} gave numbers that are not finite")
-        return found / found.sum(-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            return found / found.sum(-1, keepdims=True)
 
     def attention(self, clip: Clip) -> NDArray[np.float32]:
         """Where the network looked: (t, rows, columns) in [0, 1], the strongest patch of each frame being 1.
@@ -131,7 +136,7 @@ class Grader:
         if maps is None:
             raise InputError(f"{self.info.name}: {self.info.network} has no attention to show; use rostfine")
         if not np.isfinite(maps).all():
-            raise CasaError(f"the grading network {self.info.name} gave numbers that are not finite")
+            raise CasaError(f"the grading network {self.info.name}: {NO_NUMBERS}")
         side = round(maps.shape[-1] ** 0.5)
         return maps[0].reshape(-1, side, side).clip(0, 1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from casa.cells import EXAM_FAILED, HEAD_MEASURES, Clip, HeadExam, MorphologyTable
+from casa.cells import HEAD_MEASURES, NO_NUMBERS, Clip, HeadExam, MorphologyTable
 from casa.morphology.from_clips import ClipCrops, CropOptions, crops_of_clip
 from casa.morphology.model import MorphologyClassifier
 from casa.morphology.morphometry import measure_heads
@@ -63,7 +63,7 @@ class HeadExaminer:
     def examine(self, clips: Sequence[Clip], in_domain: bool = False) -> list[HeadExam]:
         """What is found of each clip's head, with its sharpest crop; a reason where there is none to be classed.
 
-        A clip of which the network gives no numbers has the reason ``EXAM_FAILED``; the others do not suffer from it.
+        A clip of which the network gives no numbers has the reason ``NO_NUMBERS``; the others do not suffer from it.
 
         Parameters
         ----------
@@ -88,7 +88,7 @@ class HeadExaminer:
             of_clip = chances[start : start + n]
             start += n
             if not np.isfinite(of_clip).all():
-                crops = self._found[clip.clip_id] = EXAM_FAILED
+                crops = self._found[clip.clip_id] = NO_NUMBERS
             crop = crops.images[0] if isinstance(crops, ClipCrops) else None
             exams.append(HeadExam(self._row(clip, crops, of_clip, in_domain), crop))
         return exams

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from grading import write_network
 from running import casa
 
 from casa.bus import messages as m
 from casa.bus.address import Endpoint
 from casa.bus.subscriber import ControlClient, Subscriber
+from casa.cells import NO_NUMBERS
 from casa.config import CameraConfig, Config, load_config
 from casa.engine import replay
 from casa.engine.live import LiveOptions, live
@@ -66,6 +68,27 @@ def test_both_runners_grade_and_keep_the_same(tmp_path: Path, network: Path, sim
             assert y.attention is not None
             assert np.array_equal(x.clip.images, y.clip.images)
             assert np.array_equal(x.attention, y.attention)
+
+
+def test_a_network_that_gives_no_numbers_ends_the_command_and_not_the_session(tmp_path: Path, simulated_video: Path):
+    content = torch.load(write_network(tmp_path / "sound.pt"), weights_only=True)
+    content["state"] = {name: torch.full_like(values, float("nan")) for name, values in content["state"].items()}
+    torch.save(content, tmp_path / "broken.pt")
+    config = tmp_path / "c.yaml"
+    config.write_text(f"grade: {{enabled: true, weights: {tmp_path / 'broken.pt'}}}\nsource: {{max_frames: 75}}\n")
+    line = f"grades: {NO_NUMBERS}: choose other weights than {tmp_path}/broken.pt"
+    options = ["--config", str(config), "--json"]
+    done = casa("replay", str(simulated_video), "-o", str(tmp_path / "x.h5"), "--no-report", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert line in done.stderr
+    told = json.loads(done.stdout)["grades"]
+    assert told["taken"] == told["failed"] > 0
+    with Recording(tmp_path / "x.h5") as recording:  # the tracks are there, and no grade of nothing
+        assert len(recording.tracks())
+        assert len(recording.grades()) == 0
+    done = casa("batch", str(simulated_video), "-o", str(tmp_path / "batch"), *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert line in json.loads(done.stdout)["failed"][0]["reason"]
 
 
 def until(claim: Callable[[], object], timeout_s: float = 60.0) -> None:

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from casa.cells import Clip, ClipFlag
-from casa.errors import InputError
+from casa.bus.cell_messages import GradeFailed, GradesMessage, Work
+from casa.bus.convert import clip_message
+from casa.cells import NO_NUMBERS, Clip, ClipFlag
+from casa.engine.grader import GradeWorker
+from casa.errors import CasaError, InputError
 from casa.grade.build import build_network
 from casa.grade.checkpoints import save_network
 from casa.grade.export import export_onnx
@@ -113,6 +116,40 @@ def test_a_table_has_a_row_for_each_clip(graders: dict[str, Grader], clips: list
     mean = (table.part_global + table.part_spatial + table.part_temporal) / 3
     np.testing.assert_allclose(table.distribution, mean, atol=1e-12)
     assert len(graders["openvino"].grade([])) == 0
+
+
+def without_numbers(grader: Grader, which: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the network fail for some of the clips that it is asked about, by their place."""
+    distributions, asked = grader._backend.distributions, iter(range(1000))
+
+    def some(pictures: np.ndarray) -> np.ndarray:
+        found = distributions(pictures)
+        for row in found:
+            row[:] = np.nan if next(asked) in which else row
+        return found
+
+    monkeypatch.setattr(grader._backend, "distributions", some)
+
+
+def test_of_a_clip_without_numbers_there_is_no_grade_and_of_the_others_there_is(
+    graders: dict[str, Grader], clips: list[Clip], monkeypatch: pytest.MonkeyPatch
+):
+    grader = graders["torch"]
+    alone = grader.grade(clips)
+    without_numbers(grader, {1}, monkeypatch)
+    found = grader.grade(clips)
+    assert found.clip_id.tolist() == [1, 3, 4, 5]
+    assert np.allclose(found.distribution, alone.distribution[[0, 2, 3, 4]])
+    monkeypatch.undo()
+    without_numbers(grader, {0, 6, 7}, monkeypatch)
+    work = [Work(clip=clip_message(one)) for one in clips[:3]]
+    answers = GradeWorker(grader).answers(work)
+    assert [type(answer) for answer in answers] == [GradeFailed, GradesMessage, GradesMessage]
+    assert answers[0].reason == NO_NUMBERS
+    monkeypatch.undo()
+    without_numbers(grader, {0, 1, 2}, monkeypatch)
+    with pytest.raises(CasaError, match=NO_NUMBERS):  # a network that fails again and again is given up
+        GradeWorker(grader).answers(work)
 
 
 def test_of_a_network_with_one_head_the_other_parts_are_missing(folder: Path, clips: list[Clip]):
