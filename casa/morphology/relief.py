@@ -27,6 +27,7 @@ _HALF_FALL, _OUTSIDE = 0.25, 2.5
 #: bright head must stand out than a dark one.
 _LEAST_LIGHT, _LEAST_LIGHT_IN_COLOUR, _BRIGHT_BY = 0.12, 0.3, 1.8
 _BAND = 4  # steps
+_OFF = 10.0  # cost of where no rim can be
 _COS, _SIN = (f(np.arange(_RAYS) * (2 * np.pi / _RAYS)) for f in (np.cos, np.sin))
 _RHO = np.linspace(_NEAREST, _FARTHEST, _STEPS)
 
@@ -88,22 +89,42 @@ def _outline(plane: Plane, centre: FloatArray, long: FloatArray, short: FloatArr
     polar = cv2.remap(
         plane, xs.astype(np.float32), ys.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    step = max(1, round(0.11 * (_STEPS - 1) / (_FARTHEST - _NEAREST)))
-    fall = np.zeros_like(polar)
-    fall[:, step:-step] = polar[:, : -2 * step] - polar[:, 2 * step :]
-    dark = np.clip(polar, 0.0, 0.5)
-    outside = (dark.sum(axis=1, keepdims=True) - np.cumsum(dark, axis=1)) * (_RHO[1] - _RHO[0])
-    cost = _AWAY * (_RHO - 1) ** 2 + _OUTSIDE * outside - fall / (np.abs(fall) + _HALF_FALL)
-    cost[:, :step] = cost[:, -step:] = 10.0
-    path = _cheapest_path(cost.astype(np.float64), _STEP)
-    near = np.abs(np.arange(_STEPS) - path[:, None]) <= _BAND  # the steepest place close by is the rim
-    steepest = np.maximum(np.where(near, fall, 0.0).max(axis=1, keepdims=True), 0.05)
-    path = _cheapest_path(np.where(near, -fall / steepest, 10.0).astype(np.float64), _STEP)
+    path, contrast = _rim(polar)
     rho = _RHO[path]
     points = np.stack([centre[k] + rays[k] * rho for k in range(2)], axis=1)
     mask = np.zeros(plane.shape, np.uint8)
     cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
-    return mask, float(fall[np.arange(_RAYS), path].mean())
+    return mask, contrast
+
+
+@kernel
+def _rim(polar: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
+    """The path (rays,) through ``polar`` (rays, steps) along which it falls most, and how much it falls on average."""
+    rays, steps = polar.shape
+    spacing = (_FARTHEST - _NEAREST) / (steps - 1)
+    apart = max(1, round(0.11 / spacing))
+    fall, cost = np.zeros((rays, steps)), np.full((rays, steps), _OFF)
+    for ray in range(rays):
+        outside = 0.0  # how dark it is beyond a step
+        for j in range(steps - 1, apart - 1, -1):
+            if j < steps - apart:
+                here = float(polar[ray, j - apart]) - float(polar[ray, j + apart])
+                away = _NEAREST + j * spacing - 1
+                fall[ray, j] = here
+                cost[ray, j] = _AWAY * away * away + _OUTSIDE * outside * spacing - here / (abs(here) + _HALF_FALL)
+            outside += min(max(float(polar[ray, j]), 0.0), 0.5)
+    path = _cheapest_path(cost, _STEP)
+    cost[:] = _OFF
+    for ray in range(rays):  # the steepest place close by is the rim
+        first, last = max(0, path[ray] - _BAND), min(steps, path[ray] + _BAND + 1)
+        steepest = max(fall[ray, first:last].max(), 0.05)
+        for j in range(first, last):
+            cost[ray, j] = -fall[ray, j] / steepest
+    path = _cheapest_path(cost, _STEP)
+    contrast = 0.0
+    for ray in range(rays):
+        contrast += fall[ray, path[ray]] / rays
+    return path, contrast
 
 
 @kernel
