@@ -16,7 +16,8 @@ from casa.morphology.crops import Crops
 from casa.morphology.distill import AidConfig, distill, draw_heads
 from casa.morphology.networks import Classifier, Part, Segmenter, build_encoder, load_pretrained
 from casa.morphology.soft_tuning import OPEN_DILATIONS, TuneConfig, predict, tune
-from casa.morphology.train import Run
+from casa.morphology.train import Run, fingerprint
+from casa.weights import file_sha256
 
 
 class SvmConfig(Section):
@@ -94,6 +95,10 @@ def train_member(
     encoder = build_encoder(config.encoder, config.width, config.channels)
     if pretrained is not None:
         load_pretrained(encoder, pretrained)
+    crops = [c for c in (labelled, unlabelled, rendered) if c is not None]
+    columns = [column for c in crops for column in (c.images, c.rings, c.labels, c.second)]
+    said = config.model_dump_json(exclude={"members", "abstain_below"})
+    run.of = fingerprint(said, repr(parts), file_sha256(pretrained) if pretrained else "", *columns)
     teacher = None
     if config.aid is not None:
         teacher = distill(Segmenter(encoder), unlabelled, config.aid, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -40,17 +41,28 @@ class Run:
     """What one training is driven by: its seed, where its state is kept, and who is told of each epoch.
 
     ``folder`` None keeps no state. With one, a training that was broken off goes on after the last epoch it finished,
-    and ends with the very weights it would have had.
+    and ends with the very weights it would have had. ``of`` : what is trained on what (``fingerprint``); a state of
+    another is refused.
     """
 
     seed: int = 0
     folder: Path | None = None
     after_epoch: Callable[[str, int, float], None] = lambda what, epoch, loss: None
+    of: str = ""
     generator: torch.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         self.generator = torch.Generator().manual_seed(self.seed)
         torch.manual_seed(self.seed)  # weights and dropout
+
+
+def fingerprint(*parts: str | np.ndarray) -> str:
+    """A name for what a training is made of: recipe, crops, labels."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part))
+        digest.update(b"\0")
+    return digest.hexdigest()
 
 
 def batches(n: int, size: int, generator: torch.Generator, weights: Tensor | None = None) -> Iterator[Tensor]:
@@ -102,6 +114,7 @@ def _keep(path: Path, modules: dict[str, nn.Module], optimiser: Any, run: Run, e
         "optimiser": optimiser.state_dict(),
         "generators": [run.generator.get_state(), torch.get_rng_state()],
         "seed": run.seed,
+        "of": run.of,
         "epochs": epochs,
     }
     part = path.with_suffix(".part")
@@ -118,6 +131,8 @@ def _resumed(path: Path, modules: dict[str, nn.Module], optimiser: Any, run: Run
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["seed"] != run.seed:
             raise ValueError(f"it was of seed {state['seed']}")
+        if state.get("of", run.of) != run.of:
+            raise ValueError("it was of another recipe or of other crops")
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
         optimiser.load_state_dict(state["optimiser"])

@@ -229,6 +229,17 @@ def test_a_training_that_was_broken_off_ends_with_the_same_weights(tmp_path: Pat
         tune(start(other), crops, None, config, other)
 
 
+def test_a_state_of_other_crops_or_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    config = RecipeConfig(width=8, size_px=32, tune=TuneConfig(schedule=Schedule(epochs=1, batch=8), dilations=None))
+    first, other = ellipses(8), ellipses(8, seed=1)
+    longer = config.model_copy(update={"tune": config.tune.model_copy(update={"lambda_": 1.0})})
+    train_member(config, PARTS, first, first, Run(0, tmp_path))
+    train_member(config, PARTS, first, first, Run(0, tmp_path))  # the same: it goes on, here from its end
+    for recipe, crops in ((config, other), (longer, first)):
+        with pytest.raises(InputError, match="of another recipe or of other crops"):
+            train_member(recipe, PARTS, crops, crops, Run(0, tmp_path))
+
+
 def test_the_teacher_follows_the_student_slowly() -> None:
     teacher, student = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.zeros_(teacher.weight)
