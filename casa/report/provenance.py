@@ -94,7 +94,9 @@ def model_group(session: Mapping[str, Any]) -> Group:
     runs_on = " · ".join(str(model[key]) for key in ("backend", "device", "precision") if model.get(key))
     scores = model.get("scores") or {}
     said = (
-        ", ".join(f"{name} {value}" for name, value in scores.items()) if isinstance(scores, Mapping) else str(scores)
+        ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in scores.items())
+        if isinstance(scores, Mapping)
+        else str(scores)
     )
     items = [
         Item("Detector", _given(model.get("name"))),
