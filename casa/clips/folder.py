@@ -8,6 +8,7 @@ of 16 pictures, or a row of ``clips.npy``.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
@@ -132,7 +133,7 @@ def iterate_clips(folder: Path | str) -> Iterator[Clip]:
                 f"{folder}: clip {number} is in {CLIPS_TABLE}, but {number:06d}.png (or a video) is missing"
             )
         clip = _checked(clip, f"{folder}: clip {number}")
-        clip = replace(clip, track_id=row.track_id or number, um_per_px=row.um_per_px)
+        clip = replace(clip, track_id=number if row.track_id is None else row.track_id, um_per_px=row.um_per_px)
         if number in pictures:
             clip = _with_pictures(clip, pictures[number], folder / PICTURES_TABLE)
         yield clip
@@ -253,21 +254,36 @@ def _seconds(t_ns: Any) -> str:
 
 
 def _files(folder: Path) -> dict[int, Path]:
-    """Files of pictures by clip: by their numbers where all names are numbers, else counted in order of names."""
+    """Files of pictures by clip: by their numbers, or counted in order of names where no name is a number."""
     found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in (*VIDEO_SUFFIXES, *_IMAGE_SUFFIXES) or (path.is_dir() and path.stem.isdecimal())
-        if not path.name.startswith(("sheet", "."))
+        (
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in (*VIDEO_SUFFIXES, *_IMAGE_SUFFIXES) or (path.is_dir() and path.stem.isdecimal())
+            if not path.name.startswith(("sheet", "."))
+        ),
+        key=_natural_key,
     )
-    if all(path.stem.isdecimal() for path in found):
-        by_number: dict[int, Path] = {}
-        for path in found:
-            if int(path.stem) in by_number:
-                raise InputError(f"{folder}: clip {int(path.stem)} is there twice: {path.name} and another; remove one")
-            by_number[int(path.stem)] = path
-        return by_number
-    return dict(enumerate(found, start=1))
+    numbered = [path for path in found if path.stem.isdecimal()]
+    if not numbered:
+        return dict(enumerate(found, start=1))
+    others = [path for path in found if path not in numbered]
+    if others:  # counting them all would give clips the votes of others
+        raise InputError(
+            f"{folder}: {numbered[0].name} is named by its clip's number and {others[0].name} is not; number all "
+            "clips, or move the other files away"
+        )
+    by_number: dict[int, Path] = {}
+    for path in numbered:
+        if int(path.stem) in by_number:
+            raise InputError(f"{folder}: clip {int(path.stem)} is there twice: {path.name} and another; remove one")
+        by_number[int(path.stem)] = path
+    return by_number
+
+
+def _natural_key(path: Path) -> tuple[list[str | int], str]:
+    """Order of names in which ``2.png`` comes before ``10.png``."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)], path.name
 
 
 def _packed(folder: Path) -> NDArray[np.uint8] | None:
@@ -275,9 +291,9 @@ def _packed(folder: Path) -> NDArray[np.uint8] | None:
     if not path.is_file():
         return None
     try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as an array of clips ({error})") from error
+        images = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as an array of clips ({error}); save it with numpy.save") from error
     if images.ndim != 4 or images.shape[1:] != _SHAPE or images.dtype != np.uint8:
         raise InputError(f"{path}: expected (n, 16, 150, 150) uint8, got {images.shape} {images.dtype}")
     return images
@@ -285,11 +301,13 @@ def _packed(folder: Path) -> NDArray[np.uint8] | None:
 
 def _from_file(path: Path, number: int) -> Clip:
     if path.is_dir():
-        parts = sorted(part for part in path.iterdir() if part.suffix.lower() in (*_IMAGE_SUFFIXES, ".jpg", ".jpeg"))
+        kinds = (*_IMAGE_SUFFIXES, ".jpg", ".jpeg")
+        parts = sorted((part for part in path.iterdir() if part.suffix.lower() in kinds), key=_natural_key)
         images = [_gray(part) for part in parts]
         shapes = {image.shape for image in images}
         if len(shapes) > 1:
-            raise InputError(f"{path}: pictures are of different sizes, {sorted(shapes)}")
+            one, other = (f"{width} x {height}" for height, width in sorted(shapes)[:2])
+            raise InputError(f"{path}: pictures are of different sizes, {one} and {other} px; cut them alike")
         return _plain(number, np.array(images, np.uint8).reshape(len(images), *(shapes.pop() if shapes else (0, 0))))
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _from_video(path, number)
@@ -305,12 +323,15 @@ def _from_file(path: Path, number: int) -> Clip:
 
 def _gray(path: Path) -> NDArray[np.uint8]:
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    # What OpenCV and libpng would write to standard error of a file that is cut short is said below.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    whole = data.rfind(b"IEND") > 0 if data.startswith(b"\x89PNG") else bool(data)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
     if image is None:
-        raise InputError(f"{path}: is no picture that can be read; save it as PNG")
+        raise InputError(f"{path}: is no picture that can be read, or is cut short; save it as PNG")
     if image.dtype != np.uint8:
         raise InputError(f"{path}: expected 8 bits a pixel, got {image.dtype}; save it with 8 bits")
     return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.uint8) if image.ndim == 3 else image.astype(np.uint8)

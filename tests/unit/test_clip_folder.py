@@ -77,7 +77,7 @@ def test_a_folder_of_sixteen_pictures_and_an_array_are_clips_too(tmp_path: Path)
     one = clip()
     (tmp_path / "a" / "000004").mkdir(parents=True)
     for k, image in enumerate(one.images):
-        cv2.imwrite(str(tmp_path / "a" / "000004" / f"{k:02d}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
+        cv2.imwrite(str(tmp_path / "a" / "000004" / f"{k + 1}.png"), cv2.cvtColor(image, cv2.COLOR_GRAY2BGR))
     (read,) = read_clips(tmp_path / "a")
     assert read.clip_id == 4
     assert (read.images == one.images).all()
@@ -100,6 +100,28 @@ def test_a_slow_video_repeats_pictures_and_says_so(tmp_path: Path):
     write_video(tmp_path / "slow.avi", 14, 12, codec="mpeg4")
     (read,) = read_clips(tmp_path)
     assert (read.flags == ClipFlag.REPEATED).any()
+
+
+def test_names_are_counted_as_people_count(tmp_path: Path):
+    for number in (1, 2, 10):
+        one = clip(number, seed=number)
+        cv2.imwrite(str(tmp_path / f"sperm {number}.png"), np.hstack(list(one.images)))
+    for number, read in zip((1, 2, 10), read_clips(tmp_path), strict=True):
+        assert (read.images == clip(number, seed=number).images).all()
+
+
+def test_a_track_of_number_0_keeps_it(tmp_path: Path):
+    write_clips(tmp_path, [clip(5, track_id=0)])
+    assert read_clips(tmp_path)[0].track_id == 0
+
+
+def test_a_picture_that_is_cut_short_is_said_in_one_line_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    write_clips(tmp_path, [clip()])
+    whole = (tmp_path / "000001.png").read_bytes()
+    (tmp_path / "000001.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"000001.png: is no picture that can be read, or is cut short"):
+        read_clips(tmp_path)
+    assert capfd.readouterr().err == ""
 
 
 def wrong_strip(folder: Path) -> None:
@@ -148,6 +170,14 @@ def there_twice(folder: Path) -> None:
     write_video(folder / "1.mkv", 60, 50)
 
 
+def another_picture(folder: Path) -> None:
+    cv2.imwrite(str(folder / "slide.png"), np.hstack(list(clip(seed=3).images)))
+
+
+def no_array(folder: Path) -> None:
+    (folder / "clips.npy").write_text("hello, world")
+
+
 def float_array(folder: Path) -> None:
     np.save(folder / "clips.npy", np.full((1, 16, 150, 150), np.nan))
 
@@ -179,6 +209,8 @@ def pictures_table(text: str):
         (large_video, "pictures are 160 x 160 px, expected 150 x 150"),
         (broken_video, "cannot be read as a video"),
         (there_twice, "clip 1 is there twice"),
+        (another_picture, "000001.png is named by its clip's number and slide.png is not"),
+        (no_array, "clips.npy: cannot be read as an array of clips (the magic string is not correct"),
         (float_array, "expected (n, 16, 150, 150) uint8, got (1, 16, 150, 150) float64"),
         (clips_table("clip\n1\n1\n"), "clips.csv:3: clip 1 comes twice"),
         (clips_table("number\n1\n"), "column clip is missing"),
