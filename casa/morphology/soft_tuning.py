@@ -130,6 +130,7 @@ def tune(
 
     def epoch(number: int, optimiser: torch.optim.Optimizer) -> float:
         model.train()
+        _hold_frozen(model)
         total, count = 0.0, 0
         for pick in batches(len(crops), config.schedule.batch, generator, drawn):
             maps = random_warps(len(pick), config.warps, generator)
@@ -151,6 +152,14 @@ def tune(
 
     fit(what, {"model": model}, model.parameters(), epoch, config.schedule, run)
     return model.eval()
+
+
+def _hold_frozen(model: Classifier) -> None:
+    """Layers whose weights are frozen keep their statistics too."""
+    for layer in model.modules():
+        own = list(layer.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            layer.eval()
 
 
 @torch.no_grad()
