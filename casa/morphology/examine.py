@@ -37,7 +37,9 @@ class Classifier(Protocol):
         """For each part, (n,) the class, -1 for an abstention."""
         ...
 
-    def heat_map(self, crop: Any, *, mask: Any = None, um_per_px: float | None = None) -> NDArray[np.float32] | None:
+    def heat_map(
+        self, crop: Any, *, class_name: str | None = None, mask: Any = None, um_per_px: float | None = None
+    ) -> NDArray[np.float32] | None:
         """(h, w) in [0, 1]."""
         ...
 
@@ -192,7 +194,7 @@ def _number(value: float) -> str:
 def cells(
     examined: Examined, which: Sequence[int], classifier: Classifier | None = None, um_per_px: float | None = None
 ) -> list[Cell]:
-    """The sheet's cells of crops ``which``, with heat maps where there is a classifier."""
+    """The sheet's cells of crops ``which``; with a classifier, heat maps of the first part's class."""
     out = []
     eight = _eight_bit([examined.images[k] for k in which]) if classifier is not None else []
     for n, k in enumerate(which):
@@ -203,7 +205,11 @@ def cells(
             problem = found if isinstance(found, HeadProblem) else None
             out.append(Cell(shown, problem, examined.names[k], f"no class: {found}", warn=True))
             continue
-        heat = None if classifier is None else classifier.heat_map(eight[n], mask=found, um_per_px=um_per_px)
+        heat = None
+        if classifier is not None:
+            said = next(iter((examined.decided or {}).values()), None)
+            of_class = (said[k] or None) if said else None
+            heat = classifier.heat_map(eight[n], class_name=of_class, mask=found, um_per_px=um_per_px)
         out.append(Cell(image, found, examined.names[k], _said(examined, k), heat))  # type: ignore[arg-type]
     return out
 

@@ -48,6 +48,7 @@ class HeadExaminer:
         self._classifier = MorphologyClassifier(weights, threads)
         self._options = CropOptions(crops=crops)
         self._found: dict[int, ClipCrops | str] = {}  # or why there are none
+        self._likeliest: dict[int, str] = {}  # class of the first part, over all crops of the clip
         entry = self.entry = self._classifier.entry
         self.info = ExaminerInfo(
             name=entry.name,
@@ -82,6 +83,7 @@ class HeadExaminer:
             for cut, mask in zip(crops.cuts, crops.masks, strict=True)
         ]
         chances = self._classifier.classify_views(np.stack(views)) if views else np.empty((0, 0))
+        self._likeliest = {}
         exams, start = [], 0
         for clip, crops in zip(clips, found, strict=True):
             n = len(crops.cuts) if isinstance(crops, ClipCrops) else 0
@@ -89,12 +91,15 @@ class HeadExaminer:
             start += n
             if not np.isfinite(of_clip).all():
                 crops = self._found[clip.clip_id] = NO_NUMBERS
+            elif n:
+                classes = self._classifier.parts[0].classes
+                self._likeliest[clip.clip_id] = classes[int(of_clip.mean(axis=0)[: len(classes)].argmax())]
             crop = crops.images[0] if isinstance(crops, ClipCrops) else None
             exams.append(HeadExam(self._row(clip, crops, of_clip, in_domain), crop))
         return exams
 
     def heat(self, clip_id: int) -> NDArray[np.uint8] | None:
-        """(s, s): what spoke for its likeliest class in the sharpest crop of a clip just examined; None without one."""
+        """(s, s): what spoke for the clip's likeliest class in the sharpest crop of it; None without one."""
         found = self.sharpest(clip_id)
         if found is None:
             return None
@@ -108,7 +113,9 @@ class HeadExaminer:
         if not isinstance(crops, ClipCrops):
             return None
         cut, mask = crops.cuts[0], crops.masks[0]
-        heat = self._classifier.heat_map(cut, mask=mask, um_per_px=crops.cut_um_per_px)
+        heat = self._classifier.heat_map(
+            cut, class_name=self._likeliest[clip_id], mask=mask, um_per_px=crops.cut_um_per_px
+        )
         return None if heat is None else (cut, mask, heat)
 
     def _row(self, clip: Clip, crops: ClipCrops | str, chances: FloatArray, in_domain: bool) -> MorphologyTable:

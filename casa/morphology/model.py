@@ -157,7 +157,7 @@ class MorphologyClassifier:
 
         Parameters
         ----------
-        part, class_name : None: the first part, and its likeliest class.
+        part, class_name : None: the first part, and its likeliest class as ``classify`` has it.
 
         Raises
         ------
@@ -167,10 +167,11 @@ class MorphologyClassifier:
         mask = mask or pseudo_mask(crop)
         if mask is None:
             return None
-        x = self._masked(to_tensor(self.view(crop, mask, um_per_px)[None], self.info.channels))
-        output = self._output(x, part, class_name)
-        network = self._networks[0]
-        heat = heat_maps(network, network.encoder, x, torch.tensor([output]), method, _HEAT_LEVEL)[0].numpy()
+        view = self.view(crop, mask, um_per_px)[None]
+        output = torch.tensor([self._output(view, part, class_name)])
+        x = self._masked(to_tensor(view, self.info.channels))
+        maps = [heat_maps(n, n.encoder, x, output, method, _HEAT_LEVEL)[0] for n in self._networks]
+        heat = torch.stack(maps).mean(0).numpy()
         seen = (x[0] != 0).any(0).numpy().astype(np.float32)  # what was hidden had no say
         heat = np.asarray(cv2.GaussianBlur(heat * seen, (0, 0), 0.7), np.float32)
         heat /= max(float(heat.max()), 1e-6)
@@ -180,7 +181,7 @@ class MorphologyClassifier:
         back[[0, -1]], back[:, [0, -1]] = 0, 0  # where it is turned, what lies beyond is filled up with the border
         return np.clip(back, 0, 1).astype(np.float32)
 
-    def _output(self, x: torch.Tensor, part: str | None, class_name: str | None) -> int:
+    def _output(self, view: NDArray[np.uint8], part: str | None, class_name: str | None) -> int:
         columns = self.columns
         name = part or self.parts[0].name
         if name not in columns:
@@ -190,8 +191,7 @@ class MorphologyClassifier:
             if class_name not in classes:
                 raise InputError(f"no class called {class_name!r}; {name} is one of {', '.join(classes)}")
             return columns[name].start + classes.index(class_name)
-        with torch.no_grad():
-            return columns[name].start + int(self._networks[0](x)[0, columns[name]].argmax())
+        return columns[name].start + int(self.classify_views(view)[0, columns[name]].argmax())
 
     def _scale(self, crop: NDArray[Any], um_per_px: float | None) -> float:
         return (um_per_px or self.info.crop_um / max(crop.shape[:2])) / self.info.um_per_px

@@ -11,14 +11,18 @@ from torch import nn
 
 from casa.errors import InputError
 from casa.morphology.cbam import Attention, CbamEfficientNet, freeze
+from casa.morphology.crops import Crops
 from casa.morphology.model import ModelInfo, MorphologyClassifier, has_head, write_model
 from casa.morphology.networks import Classifier, Part, Segmenter, SmallEncoder, build_encoder, load_pretrained
+from casa.morphology.soft_tuning import TuneConfig, tune
+from casa.morphology.train import Run, Schedule
 from casa.simulate.heads import render_heads
 
 PARTS = (Part("class", ("normal", "tapered", "small")),)
 
 
-def weights_file(path: Path, parts: tuple[Part, ...] = PARTS, **over) -> Path:
+def weights_file(path: Path, parts: tuple[Part, ...] = PARTS, leaning: tuple[int, ...] = (), **over) -> Path:
+    """Two untrained networks; ``leaning``: the class that each of them says by itself, the second more surely."""
     torch.manual_seed(0)
     info = ModelInfo(
         encoder="small",
@@ -30,6 +34,8 @@ def weights_file(path: Path, parts: tuple[Part, ...] = PARTS, **over) -> Path:
         **over,
     )
     networks = [Classifier(SmallEncoder(8), parts) for _ in range(2)]
+    for k, (network, output) in enumerate(zip(networks, leaning, strict=False)):
+        network.head.bias.data[output] += 1 + 2 * k
     write_model(path, info, networks, Segmenter(SmallEncoder(8)))
     return path
 
@@ -86,6 +92,17 @@ def test_a_heat_map_lies_on_the_head(tmp_path: Path) -> None:
     assert classifier.heat_map(np.full((64, 64), 90, np.uint8)) is None
     with pytest.raises(InputError, match=r"no class called 'odd'.*normal, tapered, small"):
         classifier.heat_map(made.images[0], class_name="odd")
+
+
+def test_a_heat_map_is_of_the_class_that_all_networks_decide_on(tmp_path: Path) -> None:
+    classifier = MorphologyClassifier(str(weights_file(tmp_path / "w.pt", leaning=(1, 2))))
+    made = render_heads(4, "hushem", seed=2)
+    for image in made.images:
+        said = int(classifier.classify([image], um_per_px=made.um_per_px)[0].argmax())
+        assert said == 2
+        heats = [classifier.heat_map(image, um_per_px=made.um_per_px, class_name=c) for c in classifier.class_names]
+        by_itself = classifier.heat_map(image, um_per_px=made.um_per_px)
+        assert [bool(np.array_equal(heat, by_itself)) for heat in heats] == [k == said for k in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -181,5 +198,13 @@ def test_a_frozen_encoder_learns_by_its_attention_alone() -> None:
     free = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
     assert free
     assert all(name.startswith("attention.") for name in free)
+    model = Classifier(encoder, PARTS)
+    before = {name: value.clone() for name, value in encoder.features.state_dict().items()}
+    images = np.random.default_rng(0).integers(0, 255, (4, 32, 32)).astype(np.uint8)
+    columns = np.zeros((4, 1), np.int64), np.full((4, 1), -1, np.int64), np.ones(4, bool)
+    quick = TuneConfig(schedule=Schedule(epochs=1, batch=4), dilations=None)
+    tune(model, Crops(images, images, *columns), None, quick, Run())
+    for name, value in encoder.features.state_dict().items():  # statistics too
+        torch.testing.assert_close(value, before[name], atol=0, rtol=0)
     freeze(encoder, False)
     assert all(parameter.requires_grad for parameter in encoder.parameters())
