@@ -37,6 +37,7 @@ def predict(
     from casa.errors import CasaError
     from casa.grade.model import Grader, clip_fault
     from casa.progress import progress
+    from casa.record.export import write_whole
     from casa.tables import write_grades
 
     refuse_existing(output, force)
@@ -60,7 +61,10 @@ def predict(
     if not len(table):
         why = f"none of its clips can be graded: {said}" if said else "holds no clip"
         raise CasaError(f"{what}: {why}")
-    write_grades(output, table)
+    try:
+        write_whole(output, lambda path: write_grades(path, table))
+    except OSError as error:
+        raise CasaError(f"{output}: cannot be written ({error.strerror or error}); choose another -o") from error
     mean = dict(zip(EXPERT_GRADES, table.distribution.mean(axis=0).tolist(), strict=True))
     if as_json:
         print_json(

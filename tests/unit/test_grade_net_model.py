@@ -1,5 +1,8 @@
 """The grader: both backends, what it is given and what it gives, attention and its picture."""
 
+import csv
+import gzip
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from casa.bus.cell_messages import GradeFailed, GradesMessage, Work
 from casa.bus.convert import clip_message
-from casa.cells import NO_NUMBERS, Clip, ClipFlag
+from casa.cells import EXPERT_GRADES, NO_NUMBERS, Clip, ClipFlag
+from casa.cli.grade import app
+from casa.clips import write_clips
 from casa.engine.grader import GradeWorker
 from casa.errors import CasaError, InputError
 from casa.grade.build import build_network
@@ -150,6 +156,28 @@ def test_of_a_clip_without_numbers_there_is_no_grade_and_of_the_others_there_is(
     without_numbers(grader, {0, 1, 2}, monkeypatch)
     with pytest.raises(CasaError, match=NO_NUMBERS):  # a network that fails again and again is given up
         GradeWorker(grader).answers(work)
+
+
+def test_a_folder_is_graded_by_the_command_line(
+    folder: Path, clips: list[Clip], graders: dict[str, Grader], tmp_path: Path
+):
+    write_clips(tmp_path / "clips", clips)
+    call = ["predict", str(tmp_path / "clips"), "--weights", str(folder / "random.onnx"), "--threads", "1", "--json"]
+    done = CliRunner().invoke(app, [*call, "-o", str(tmp_path / "grades.csv.gz")])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["clips"], told["graded"], told["failed"], told["tracks"]) == (5, 5, {}, 5)
+    with gzip.open(tmp_path / "grades.csv.gz", "rt") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["track_id"]) for row in rows] == [one.track_id for one in clips]
+    shares = [[float(row[grade]) for grade in EXPERT_GRADES] for row in rows]
+    np.testing.assert_allclose(shares, graders["openvino"].grade(clips).distribution, atol=1e-6)
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    again = CliRunner().invoke(app, [*call, "-o", str(taken), "--force"])
+    assert isinstance(again.exception, CasaError)
+    assert str(again.exception) == f"{taken}: cannot be written (Is a directory); choose another -o"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_of_a_network_with_one_head_the_other_parts_are_missing(folder: Path, clips: list[Clip]):
