@@ -59,7 +59,7 @@ def agreement(
         return
     kappa: dict[str, Any] = result["kappa"]
     per_clip = result["votes_per_clip"]
-    print(f"{result['name']}{' (simulated)' if result['simulated'] else ''}")
+    print(result["name"])
     print(
         f"{result['clips']} clips, {result['votes']} votes; per clip {per_clip['min']} to {per_clip['max']}, "
         f"median {per_clip['median']:g}"

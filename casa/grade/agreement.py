@@ -9,7 +9,7 @@ import numpy as np
 
 from casa.cells import EXPERT_GRADES
 from casa.evaluate.agreement import fleiss_kappa, kappa_interval
-from casa.grade.data import read_card, read_pictures, says_simulated
+from casa.grade.data import read_card, read_pictures, says_simulated, set_name
 from casa.grade.votes import expert_agreement, read_votes
 
 
@@ -39,7 +39,7 @@ def agreement_of(folder: Path) -> dict[str, Any]:
     }
     return {
         "folder": str(folder),
-        "name": str(card.get("name", folder.name)),
+        "name": set_name(folder, card),
         "simulated": says_simulated(card),
         "clips": len(ids),
         "clips_without_votes": int((per_clip == 0).sum()),

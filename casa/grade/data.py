@@ -11,6 +11,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def read_dataset(folder: Path, n_experts: int | None = None) -> ClipDataset:
         groups=np.arange(len(ids)) if groups is None else groups,
         um_per_px=um_per_px if scale is None else scale,
         covariates=covariates,
-        name=str(card.get("name", folder.name)),
+        name=set_name(folder, card),
         simulated=says_simulated(card),
     )
 
@@ -166,13 +167,13 @@ def write_panel(
     from casa.simulate.panel import PAPER_EXPERTS
     from casa.simulate.panel_clips import PANEL_VERSION, render_panel, simulate_panel
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (PACKED_FILE, TABLE_FILE, ABOUT_FILE, VOTES_FILE):
-        (folder / name).unlink(missing_ok=True)
     panel = simulate_panel(n_clips, seed)
     ids = np.arange(1, n_clips + 1)
     partial = folder / (PACKED_FILE + ".partial")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (PACKED_FILE, TABLE_FILE, ABOUT_FILE, VOTES_FILE):
+            (folder / name).unlink(missing_ok=True)
         images = np.lib.format.open_memmap(partial, "w+", np.uint8, (n_clips, *CLIP_SHAPE))
         for k, (clip, _) in enumerate(render_panel(n_clips, seed, workers, advance)):
             images[k] = clip
@@ -195,9 +196,12 @@ def write_panel(
         (folder / CARD_FILE).write_text("".join(lines), encoding="utf-8")
         partial.replace(folder / PACKED_FILE)
     except OSError as error:
-        raise CasaError(f"{folder}: cannot be written ({error}); is the disk full?") from error
+        raise CasaError(
+            f"{folder}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
 def read_pictures(folder: Path) -> tuple[IntArray, NDArray[np.uint8], FloatArray]:
@@ -324,6 +328,12 @@ def read_card(folder: Path) -> dict[str, Any]:
 def says_simulated(card: Mapping[str, Any]) -> bool:
     """Whether a card of ``read_card`` says that its clips are simulated; one that says nothing does not."""
     return bool(card.get("simulated", False))
+
+
+def set_name(folder: Path, card: Mapping[str, Any]) -> str:
+    """What a folder's set is called; of a simulated one the name always says so."""
+    name = str(card.get("name", folder.resolve().name))
+    return name + " (simulated)" if says_simulated(card) and "simulated" not in name.lower() else name
 
 
 def _is_panel(folder: Path, n_clips: int, seed: int) -> bool:

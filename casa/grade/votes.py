@@ -46,7 +46,10 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[s
             names = [name.strip() for name in next(lines, [])]
             missing = [name for name in required if name not in names]
             if missing:
-                raise InputError(f"{path}: column {', '.join(missing)} is missing; the header is {','.join(names)!r}")
+                raise InputError(
+                    f"{path}: column {', '.join(missing)} is missing; the header is {','.join(names)!r}"
+                    + ("; save it with commas between cells" if any(mark in "".join(names) for mark in ";\t") else "")
+                )
             for row in lines:
                 if not any(cell.strip() for cell in row):
                     continue
@@ -54,7 +57,7 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[s
                     raise InputError(f"{path}:{lines.line_num}: expected {len(names)} cells, got {len(row)}")
                 yield lines.line_num, dict(zip(names, (cell.strip() for cell in row), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a text table ({error})") from error
+        raise InputError(f"{path}: cannot be read as a text table ({error}); save it as CSV, UTF-8") from error
 
 
 def grade_of(text: str, where: str) -> int:
@@ -152,7 +155,7 @@ def table_header(path: Path) -> list[str]:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             return [name.strip() for name in next(csv.reader(stream), [])]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a text table ({error})") from error
+        raise InputError(f"{path}: cannot be read as a text table ({error}); save it as CSV, UTF-8") from error
 
 
 def _add(
@@ -193,6 +196,8 @@ def _count(text: str, what: str) -> int:
 def _checked(folder: Path, ids: IntArray, votes: Votes, n_experts: int | None, complete: bool) -> Votes:
     totals: IntArray = votes.counts.sum(axis=1)
     without = np.flatnonzero(totals == 0)
+    if not totals.any():
+        raise InputError(f"{folder}: its tables of votes hold none; collect some with `casa grade annotate`")
     if complete and len(without):
         raise InputError(
             f"{folder}: {named(np.asarray(ids)[without].tolist())} no votes; collect them, or move the clips away"

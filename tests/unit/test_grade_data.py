@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from casa.cells import Clip
 from casa.cli.grade import app
 from casa.clips import write_clips
-from casa.errors import InputError
+from casa.errors import CasaError, InputError
 from casa.evaluate.agreement import fleiss_kappa, kappa_interval
 from casa.grade.agreement import agreement_of
 from casa.grade.annotate import Annotation
@@ -113,6 +113,8 @@ SINGLE = "clip,expert,grade\n1,ann,A\n2,ann,B\n3,ann,C\n"
         (SINGLE + "1,ann,B\n", "votes.csv:5: clip '1' has two votes of expert 'ann'"),
         (SINGLE + "1,,B\n", "votes.csv:5: the expert's name is empty"),
         ("", "column clip, A, B, C, D, E is missing"),
+        ("clip;A;B;C;D;E\n1;3;1;0;0;0\n", "the header is 'clip;A;B;C;D;E'; save it with commas between cells"),
+        ("clip,A,B,C,D,E\n", "its tables of votes hold none"),
     ],
 )
 def test_bad_votes_are_told_in_a_line(folder, votes, says):
@@ -195,6 +197,8 @@ def test_a_card_says_clearly_whether_its_clips_are_simulated(folder):
         (folder / "dataset.toml").write_text(f"simulated = {said}\n")
         assert read_dataset(folder).simulated is (said == "true")
         assert agreement_of(folder)["simulated"] is (said == "true")
+        name = "clinic (simulated)" if said == "true" else "clinic"
+        assert (read_dataset(folder).name, agreement_of(folder)["name"]) == (name, name)
     for said in ('"yes"', "1"):
         (folder / "dataset.toml").write_text(f"simulated = {said}\n")
         for ask in (read_dataset, agreement_of, lambda path: simulated_dataset(2, 0, path)):
@@ -244,6 +248,8 @@ def test_agreement_by_the_command_line(folder):
     assert result["votes_per_clip"] == {"min": 4, "median": 4.0, "max": 4}
     assert result["kappa"]["fleiss"] == pytest.approx(fleiss_kappa(read_dataset(folder).counts))
     assert "Fleiss' kappa" in CliRunner().invoke(app, ["agreement", str(folder)]).stdout
+    (folder / "votes.csv").write_text("clip,A,B,C,D,E\n")
+    assert isinstance(CliRunner().invoke(app, ["agreement", str(folder)]).exception, InputError)
 
 
 def test_panel_by_the_command_line(tmp_path):
@@ -259,6 +265,9 @@ def test_panel_by_the_command_line(tmp_path):
     other.mkdir()
     (other / "precious.txt").write_text("x")
     assert isinstance(CliRunner().invoke(app, ["panel", "-o", str(other), "--force"]).exception, InputError)
+    nowhere = CliRunner().invoke(app, ["panel", "-o", str(other / "precious.txt" / "p"), "--clips", "2"])
+    assert isinstance(nowhere.exception, CasaError)
+    assert "cannot be written (Not a directory)" in str(nowhere.exception)
 
 
 # an expert's votes
