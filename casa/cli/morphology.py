@@ -27,6 +27,9 @@ def morphology(
     weights: Annotated[
         str | None, typer.Option(help="Classifier: a name or file, or 'none'; by default casa's own where it has one.")
     ] = None,
+    look: Annotated[
+        str | None, typer.Option(help="How the sperm are seen: phase contrast, unstained, stained or Diff-Quik.")
+    ] = None,
     rings: Annotated[int, typer.Option(min=1, max=9, help="Layers of the hierarchy of masks (h).")] = 2,
     sheet: Annotated[int, typer.Option(min=0, help="Crops on the contact sheets, evenly picked; 0 for none.")] = 96,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -36,13 +39,16 @@ def morphology(
     if images.suffix == ".h5":
         from casa.cli.morphology_run import morphology_of_run
 
-        morphology_of_run(images, output, um_per_px, weights, sheet, as_json=as_json, force=force)
+        morphology_of_run(images, output, um_per_px, weights, look, sheet, as_json=as_json, force=force)
         return
+    from dataclasses import replace
+
     import cv2
     import numpy as np
 
     from casa.cli.output import print_json, refuse_existing
     from casa.errors import CasaError
+    from casa.morphology.domain import checked_look, outside
     from casa.morphology.examine import cells, examine, read_crops, write_table
     from casa.morphology.pseudo_masks import HpmOptions
     from casa.morphology.sheet import write_sheets
@@ -50,11 +56,14 @@ def morphology(
 
     table = output / "morphology.csv"
     refuse_existing(table if output.is_dir() else output, force)
+    look = checked_look(look)
     names, crops = read_crops(images)
     classifier = _classifier(weights)
     cv2.setNumThreads(1)
     with progress("looking at heads", len(crops)) as bar:
         examined = examine(names, crops, um_per_px, classifier, HpmOptions(layers=rings), bar.advance)
+    if classifier is not None:
+        examined = replace(examined, outside=outside(classifier.entry.knows, um_per_px, look))
     try:
         output.mkdir(exist_ok=True)
     except OSError as error:
@@ -62,6 +71,7 @@ def morphology(
     write_table(table, examined)
     shown = np.unique(np.linspace(0, len(crops) - 1, min(sheet, len(crops))).round().astype(int)) if sheet else []
     caption = f"{images.name}: {len(crops) - examined.reasons.total()} heads in {len(crops)} crops"
+    caption += " (outside of what the network knows)" if examined.outside else ""
     sheets = write_sheets(output, cells(examined, [int(k) for k in shown], classifier, um_per_px), caption)
     result = _result(examined, table, sheets, classifier)
     print_json(result) if as_json else _print(result)
@@ -105,7 +115,9 @@ def _result(examined: Examined, table: Path, sheets: list[Path], classifier: Any
         "classes": {
             part: {name or "unsure": rows.count(name) for name in sorted(set(rows))}
             for part, rows in _decided(examined).items()
+            if rows
         },
+        "outside": list(examined.outside),
         "weights": None if classifier is None else classifier.entry.name,
         "table": str(table),
         "sheets": [str(path) for path in sheets],
@@ -127,7 +139,7 @@ def _share(values: Any) -> float | None:
 def _print(result: dict[str, Any]) -> None:
     print(f"heads: {result['heads']} in {result['crops']} crops")
     for reason, count in result["abstained"].items():
-        print(f"  no head ({reason}): {count}")
+        print(f"  none ({reason}): {count}")
     median, within = result["median"], result["within_strict_limits"]
     unit = "um" if median["length_um"] is not None else "px"
     if median[f"length_{unit}"] is not None:
@@ -138,6 +150,8 @@ def _print(result: dict[str, Any]) -> None:
         print(f"acrosome: median {median['acrosome_share']:.0%} of the head ({share})")
     for part, counts in result["classes"].items():
         print(f"{part}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+    for reason in result["outside"]:
+        print(f"a guess: {reason}")
     if result["weights"] is None:
         print("not classed: no classifier was given (--weights)")
     print(result["table"])

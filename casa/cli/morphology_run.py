@@ -18,18 +18,27 @@ _BATCH = 8
 
 
 def morphology_of_run(
-    path: Path, output: Path, um_per_px: float | None, weights: str | None, sheet: int, *, as_json: bool, force: bool
+    path: Path,
+    output: Path,
+    um_per_px: float | None,
+    weights: str | None,
+    look: str | None,
+    sheet: int,
+    *,
+    as_json: bool,
+    force: bool,
 ) -> None:
     """Write ``morphology.csv`` (a row a clip) and contact sheets of the sharpest heads, and say what was found.
 
     Raises
     ------
-    InputError : no recording, one that has kept no clips, a scale that is the recording's own to say.
+    InputError : no recording, one that has kept no clips, a scale that is the recording's own to say, no such look.
     CasaError : the folder cannot be written, or the network gave numbers of no head.
     """
     from casa.cells import NO_NUMBERS, MorphologyTable
     from casa.cli.output import print_json, refuse_existing
     from casa.engine.examining import morphology_record
+    from casa.morphology.domain import checked_look
     from casa.morphology.examiner import HeadExaminer
     from casa.morphology.sheet import write_sheets
     from casa.progress import progress
@@ -40,14 +49,15 @@ def morphology_of_run(
         raise InputError("--um-per-px: a recording has its own scale; analyse it again with --calibration")
     if weights == "none":
         raise InputError("--weights none: clips are examined with a network; name one, or leave it out")
+    look = checked_look(look)
     refuse_existing(output / "morphology.csv" if output.is_dir() else output, force)
     with Recording(path) as recording:
         n = len(recording.clip_tracks)
         if not n:
-            raise InputError(
-                f"{path}: keeps no clips; analyse the video again with --grade, which keeps them, or with --morphology"
-            )
-        look = ((recording.session.get("config") or {}).get("morphology") or {}).get("look")
+            seen = "the heads that --morphology saw are in its report; for others analyse the video again with --grade"
+            again = "analyse the video again with --grade, which keeps them, or with --morphology"
+            raise InputError(f"{path}: keeps no clips; {seen if len(recording.morphology()) else again}")
+        look = look or ((recording.session.get("config") or {}).get("morphology") or {}).get("look")
         record = morphology_record(weights or "morphology", look, recording.calibration, recording.source)
         examiner = HeadExaminer(weights or "morphology", threads=1)
         exams: list[HeadExam] = []

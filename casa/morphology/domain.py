@@ -9,9 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from casa.errors import InputError
+
+#: How sperm may be stained and lit, as ``morphology.look`` and ``--look`` take it.
+LOOKS = ("phase contrast", "unstained", "stained", "Diff-Quik")
 #: Pictures may be finer than those learnt from (they are reduced) by so much, but hardly coarser.
 _FINER, _COARSER = 0.5, 1.25
 UNKNOWN = "what these weights have learnt from is not known"
+
+
+def checked_look(look: str | None) -> str | None:
+    """A look in any case, as ``LOOKS`` has it. Raises InputError, which lists them."""
+    found = next((known for known in LOOKS if look is not None and known.lower() == look.lower()), None)
+    if look is not None and found is None:
+        raise InputError(f"--look {look}: expected one of {', '.join(LOOKS)}")
+    return found
 
 
 def outside(
@@ -37,7 +49,7 @@ def outside(
     if look is not None and look not in looks:
         reasons.append(f"{look}, and the network knows {', '.join(looks) or 'nothing that is stated'}")
     elif look is None and not simulated:
-        reasons.append("how the sperm are stained and lit is not said (morphology.look)")
+        reasons.append("how the sperm are stained and lit is not said (morphology.look, --look)")
     if simulated:
         reasons.append("a simulated field draws heads otherwise than those the network has seen")
     elif not knows.get("photographs", False):

@@ -53,6 +53,7 @@ class Examined:
     names, images : of the crops; an image is None where its file could not be read.
     found : ``HeadMask``, ``HeadProblem`` or ``NOT_READABLE``.
     probabilities : (n, k) of ``class_names``, or None; decided : for each part, names of the classes, "" for none.
+    outside : why the pictures are not such as the classifier knows (``casa.morphology.domain``); () where they are.
     """
 
     names: tuple[str, ...]
@@ -63,6 +64,7 @@ class Examined:
     class_names: tuple[str, ...] = ()
     probabilities: FloatArray | None = None
     decided: dict[str, tuple[str, ...]] | None = None
+    outside: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -163,6 +165,7 @@ def write_table(path: Path, examined: Examined) -> None:
     quality = [f.name for f in fields(QualityTable)]
     parts = list(examined.decided or ())
     header = ["image", "found", "reason", "direction_deg", *measures, "ellipticity_normal", "acrosome_normal", *quality]
+    header += ["in_domain"] if parts else []
     header += [f"{part}_class" for part in parts] + [f"p_{name.replace(':', '_')}" for name in examined.class_names]
     columns = [getattr(examined.measures, name) for name in measures]
     checks = (
@@ -180,6 +183,7 @@ def write_table(path: Path, examined: Examined) -> None:
                 row += [_number(column[k]) for column in columns]
                 row += ["" if np.isnan(value[k]) else int(normal[k]) for value, normal in checks]
                 row += [_number(getattr(examined.quality, name)[k]) for name in quality]
+                row += [int(not examined.outside)] if parts else []
                 row += [examined.decided[part][k] for part in parts] if examined.decided else []
                 row += [_number(p) for p in examined.probabilities[k]] if examined.probabilities is not None else []
                 out.writerow(row)

@@ -60,6 +60,21 @@ def test_a_folder_gives_a_table_and_a_sheet(folder: Path, tmp_path: Path):
     assert "--force" in again.stderr
 
 
+def test_classes_of_pictures_that_the_network_does_not_know_are_marked(folder: Path, tmp_path: Path):
+    calls = {"said": ["--um-per-px", 0.085, "--look", "diff-quik"], "unsaid": []}
+    for name, options in calls.items():
+        called = casa("morphology", folder, "-o", tmp_path / name, "--sheet", 0, "--json", *options)
+        assert called.returncode == 0, called.stderr
+        reasons = json.loads(called.stdout)["outside"]
+        assert "the network has seen rendered heads alone, no photograph" in reasons
+        assert [word in " ".join(reasons) for word in ("the scale is not known", "not said")] == [name == "unsaid"] * 2
+        with (tmp_path / name / "morphology.csv").open() as stream:
+            assert {row["in_domain"] for row in csv.DictReader(stream)} == {"0"}
+    wrong = casa("morphology", folder, "-o", tmp_path / "wrong", "--look", "dark field")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "--look dark field: expected one of phase contrast, unstained, stained, Diff-Quik" in wrong.stderr
+
+
 def test_audit_and_rendering(tmp_path: Path):
     called = casa("data", "render", "-o", tmp_path / "set", "--preset", "scian", "--count", 12, "--seed", 3)
     assert called.returncode == 0, called.stderr
