@@ -31,11 +31,17 @@ def audit_folder(folder: Path, layout: str | None = None, label: str = "head") -
     InputError : the set cannot be read (see ``read_heads``).
     """
     heads = read_heads(folder, layout, label)
+    unlisted = 0
     if heads.name == "mhsma":
         sizes = Counter({_size_text(heads.images[0]): len(heads)})
     else:
-        sizes = Counter(_size_text(read_picture(path)) for path in picture_files(folder))
-    return {"folder": str(folder), **audit(heads), "sizes": dict(sizes.most_common())}
+        files, listed = picture_files(folder), {name.replace("\\", "/") for name in heads.ids}
+        used = [p for p in files if listed & {p.name, p.stem, p.relative_to(folder).as_posix()}]
+        sizes, unlisted = Counter(_size_text(read_picture(path)) for path in used), len(files) - len(used)
+    result = {"folder": str(folder), **audit(heads), "sizes": dict(sizes.most_common()), "unlisted": unlisted}
+    if unlisted:
+        result["findings"].append(f"{unlisted} pictures in the folder that its table does not name: left out")
+    return result
 
 
 def _size_text(image: NDArray[Any]) -> str:

@@ -141,7 +141,12 @@ def read_picture(path: Path) -> NDArray[Any]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if len(data) else None
+    # What OpenCV and libpng would write to standard error of a file that is cut short is said below.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    content = data.tobytes()
+    end = b"IEND" if content.startswith(b"\x89PNG") else b"\xff\xd9" if content.startswith(b"\xff\xd8") else b""
+    whole = content and end in content[len(content) // 2 :]
+    image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) if whole else None
     if image is None:
         raise InputError(f"{path}: not a picture that can be read; take it out, or write it anew as PNG")
     if image.dtype not in (np.uint8, np.uint16):
@@ -262,6 +267,8 @@ def read_heads(folder: Path, layout: str | None = None, label: str = "head", siz
             raise InputError(f"{folder}: several tables of labels ({', '.join(p.name for p in tables)}); keep one")
     if tables:
         return _read_table(folder, tables[0], layout, size_px)
+    if (folder / "labels.csv").is_file():
+        raise InputError(f"{folder / 'labels.csv'}: no column image in its first line; see docs/morphology.md")
     return _read_folders(folder, layout, size_px)
 
 

@@ -209,3 +209,18 @@ def test_other_wrong_input(tmp_path: Path):
     (tmp_path / "05_Strange" / "2.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"2.png: not a picture that can be read"):
         read_heads(tmp_path)
+    (tmp_path / "labels.csv").write_text("name,said\n1.png,normal\n")
+    with pytest.raises(InputError, match=r"labels.csv: no column image in its first line"):
+        read_heads(tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_a_picture_that_is_cut_short_is_none_and_nobody_else_says_so(tmp_path: Path, ending: str, capfd):
+    coded = cv2.imencode(ending, np.random.default_rng(0).integers(0, 255, (48, 48)).astype(np.uint8))[1].tobytes()
+    path = tmp_path / f"1{ending}"
+    path.write_bytes(coded)
+    assert read_picture(path).shape == (48, 48)
+    path.write_bytes(coded[:-300])
+    with pytest.raises(InputError, match=rf"1{ending}: not a picture that can be read"):
+        read_picture(path)
+    assert capfd.readouterr().err == ""

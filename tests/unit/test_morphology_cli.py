@@ -83,6 +83,10 @@ def test_audit_and_rendering(tmp_path: Path):
     result = json.loads(called.stdout)
     assert result["crops"] == 12
     assert result["experts"]["experts"] == 3
+    cv2.imwrite(str(tmp_path / "set" / "other.png"), np.zeros((50, 50), np.uint8))
+    result = json.loads(casa("data", "audit", tmp_path / "set", "--json").stdout)
+    assert (result["sizes"], result["unlisted"]) == ({"35x35 gray 8 bit": 12}, 1)
+    assert "1 pictures in the folder that its table does not name: left out" in result["findings"]
     missing = tmp_path / "set" / "labels.csv"
     missing.write_text(missing.read_text() + "gone.png,normal,normal,normal,normal,,\n")
     called = casa("data", "audit", tmp_path / "set")
