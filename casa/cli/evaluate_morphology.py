@@ -15,6 +15,9 @@ def evaluate_morphology(
         list[Path], typer.Argument(help="Folder of a labelled set of head crops; several to leave one out.")
     ],
     weights: Annotated[str, typer.Option(help="Weights: a name, or a file.")] = "morphology",
+    part: Annotated[
+        str | None, typer.Option(help="Which of several parts that the weights judge a set's one label is of.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Only this split: train, valid or test.")] = "",
     layout: Annotated[str | None, typer.Option(help="Layout of the folder, where it cannot be told.")] = None,
     agreement: Annotated[int, typer.Option(min=0, help="Only crops on which so many experts agree.")] = 0,
@@ -61,17 +64,25 @@ def evaluate_morphology(
                 raise InputError("--fit-thresholds: finds thresholds itself; leave out --threshold and --cost")
             if fit_thresholds == split:
                 raise InputError(f"--fit-thresholds {split}: fit on crops that are not judged; give another --split")
-            how["threshold"] = _fitted(data[0], weights, fit_thresholds, layout, agreement, um_per_px)
-        result = _judged(data[0], weights, split, layout, agreement, um_per_px, how)
+            how["threshold"] = _fitted(data[0], weights, part, fit_thresholds, layout, agreement, um_per_px)
+        result = _judged(data[0], weights, part, split, layout, agreement, um_per_px, how)
     if as_json:
         print_json(result)
         return
     for name, scores in result["parts"].items():
         _print(name, scores)
+    if not leave_one_out and result["um_per_px"] is None:
+        typer.echo("! the scale of the crops is not known, and the network goes by size: give --um-per-px")
 
 
 def _fitted(
-    folder: Path, weights: str, split: str, layout: str | None, agreement: int, um_per_px: float | None
+    folder: Path,
+    weights: str,
+    only: str | None,
+    split: str,
+    layout: str | None,
+    agreement: int,
+    um_per_px: float | None,
 ) -> list[str]:
     """Thresholds of the second class of each part, as ``--threshold`` takes them, that balance accuracy on a split."""
     from casa.errors import InputError
@@ -80,10 +91,12 @@ def _fitted(
 
     classifier = MorphologyClassifier(weights)
     words, found = [], None
-    for part in classifier.parts:
+    for part in _parts(classifier, only):
         if len(part.classes) != 2:
             raise InputError(f"--fit-thresholds: {part.name} has {len(part.classes)} classes; it takes parts of two")
-        images, labels, scale = _labelled(folder, part, split, layout, agreement, um_per_px)
+        images, labels, _, scale = _labelled(
+            folder, part, only, len(classifier.parts), split, layout, agreement, um_per_px
+        )
         if found is None:
             found = classifier.classify(images, um_per_px=scale)
         second = found[:, classifier.columns[part.name]][:, 1]
@@ -92,10 +105,32 @@ def _fitted(
     return words
 
 
+def _parts(classifier: Any, only: str | None) -> list[Any]:
+    """The parts that are judged: all, or the one that is named. Raises InputError, which lists them."""
+    from casa.errors import InputError
+
+    parts = [part for part in classifier.parts if only in (None, part.name)]
+    if not parts:
+        raise InputError(f"--part {only}: these weights judge {', '.join(part.name for part in classifier.parts)}")
+    return parts
+
+
 def _labelled(
-    folder: Path, part: Any, split: str, layout: str | None, agreement: int, um_per_px: float | None
-) -> tuple[Any, Any, float | None]:
-    """Crops, their labels into a part's classes (-1: none), and their scale. Raises InputError where there are none."""
+    folder: Path,
+    part: Any,
+    only: str | None,
+    n_parts: int,
+    split: str,
+    layout: str | None,
+    agreement: int,
+    um_per_px: float | None,
+) -> tuple[Any, Any, int, float | None]:
+    """Crops, labels into a part's classes (-1: none), how many are of other classes, and the scale.
+
+    Raises
+    ------
+    InputError : there are none, or it is not clear which part they are of.
+    """
     from casa.errors import InputError
     from casa.morphology.datasets import read_heads
     from casa.morphology.judge import relabelled
@@ -104,20 +139,27 @@ def _labelled(
     heads = read_heads(folder, layout, part.name if part.name != "class" else "head")
     heads = heads.agreed(agreement) if agreement else heads
     heads = heads.split(split) if split else heads
+    if heads.name != "mhsma" and n_parts > 1 and only is None:
+        raise InputError(
+            f"{folder}: has one label a crop, and the weights judge {n_parts} parts; say of which with --part"
+        )
     if not len(heads):
-        raise InputError(f"{folder}: no crops in split {split!r}")
+        agreed = f" on which {agreement} experts agree" if agreement else ""
+        raise InputError(f"{folder}: no crops{f' in split {split!r}' if split else ''}{agreed}")
     labels = relabelled(heads.labels, heads.class_names, part.classes)
     if not (labels >= 0).any():
         raise InputError(
             f"{folder}: its classes ({', '.join(heads.class_names)}) are none of the weights' "
             f"({', '.join(part.classes)}); evaluate with weights that know them"
         )
-    return heads.images, labels, um_per_px or heads.um_per_px or KNOWN_SCALES.get(heads.name)
+    others = int(((heads.labels >= 0) & (labels < 0)).sum())
+    return heads.images, labels, others, um_per_px or heads.um_per_px or KNOWN_SCALES.get(heads.name)
 
 
 def _judged(
     folder: Path,
     weights: str,
+    only: str | None,
     split: str,
     layout: str | None,
     agreement: int,
@@ -126,26 +168,35 @@ def _judged(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from casa.errors import InputError
     from casa.morphology.model import MorphologyClassifier, has_head
     from casa.morphology.probabilities import ABSTAINED, decide
     from casa.morphology.scores import classification_scores
 
     classifier = MorphologyClassifier(weights)
     results: dict[str, Any] = {}
-    found = None
-    for part in classifier.parts:
-        images, labels, scale = _labelled(folder, part, split, layout, agreement, um_per_px)
+    found = scale = None
+    parts = _parts(classifier, only)
+    for word in how["threshold"]:
+        if (of := word.partition("=")[0].rpartition(":")[0]) and of not in [part.name for part in parts]:
+            raise InputError(f"--threshold {word}: no part {of!r}; judged are {', '.join(part.name for part in parts)}")
+    for part in parts:
+        images, labels, others, scale = _labelled(
+            folder, part, only, len(classifier.parts), split, layout, agreement, um_per_px
+        )
         if found is None:
             found = classifier.classify(images, um_per_px=scale)
         options: dict[str, Any] = {"abstain_below": classifier.info.abstain_below} | decision_options(
             part.name, part.classes, how
         )
         seen = has_head(found)
-        own = np.where(seen[:, None], found[:, classifier.columns[part.name]], 1.0 / len(part.classes))
-        decided = np.where(seen, decide(own, **options), ABSTAINED)
-        results[part.name] = classification_scores(own, labels, part.classes, decided) | {"no_head": int((~seen).sum())}
+        own = found[:, classifier.columns[part.name]]
+        decided = np.where(seen, decide(np.where(seen[:, None], own, 0.0), **options), ABSTAINED)
+        counts = {"no_head": int((~seen).sum()), "other_classes": others}
+        results[part.name] = classification_scores(own, labels, part.classes, decided) | counts
     decided_by = {"thresholds": how["threshold"], "costs": how["cost"]}
-    return {"data": str(folder), "weights": weights, "split": split or None, **decided_by, "parts": results}
+    about = {"data": str(folder), "weights": weights, "split": split or None, "um_per_px": scale}
+    return {**about, **decided_by, "parts": results}
 
 
 def decision_options(part: str, classes: tuple[str, ...], how: dict[str, Any]) -> dict[str, Any]:
@@ -211,10 +262,13 @@ def _left_out(
     sets = [load_set(folder, settings, (), layout, agreement, um_per_px) for folder in folders]
     classes = common_classes([one.parts[0].classes for one in sets])
     crops = {}
+    named = len({folder.name for folder in folders}) == len(folders)
     for folder, one in zip(folders, sets, strict=True):
         own = one.parts[0].classes
         labels, second = (relabelled(column, own, classes) for column in (one.crops.labels, one.crops.second))
-        crops[folder.name] = replace(one.crops, labels=labels, second=second)[labels[:, 0] >= 0]
+        crops[folder.name if named else str(folder)] = replace(one.crops, labels=labels, second=second)[
+            labels[:, 0] >= 0
+        ]
     phases = (settings.aid, settings.frozen, settings.tune)
     with progress("training", len(sets) * sum(phase.schedule.epochs for phase in phases if phase)) as bar:
         told = lambda what, epoch, loss: bar.advance(1, f"{what} {epoch + 1}: loss {loss:.4f}")  # noqa: E731
@@ -233,6 +287,8 @@ def _print(name: str, scores: dict[str, Any]) -> None:
         f"balanced {shown(scores['balanced_accuracy'])}, F1 {shown(scores['f1'])}, "
         f"calibration error {shown(scores['ece'])}"
     )
+    if scores.get("other_classes"):
+        typer.echo(f"  left out: {scores['other_classes']} of classes that these weights do not know")
     width = max(len(label) for label in scores["per_class"])
     for k, (label, row) in enumerate(scores["per_class"].items()):
         counts = " ".join(f"{count:>5}" for count in scores["confusion"][k])

@@ -25,7 +25,7 @@ def classification_scores(
 
     Parameters
     ----------
-    probabilities : (n, k). labels : (n,), -1 where not known: left out.
+    probabilities : (n, k), NaN where no head was found. labels : (n,), -1 where not known: left out.
     decided : (n,) what was decided on, ``ABSTAINED`` where nothing: such crops are counted in "abstained" and judged by
         no other figure; None takes the likeliest class.
 
@@ -33,7 +33,8 @@ def classification_scores(
     -------
     "n", "abstained", "accuracy" with its Wilson interval "accuracy_95", "balanced_accuracy" (mean recall),
     "majority_accuracy" (of always saying the commonest class), "recall", "precision", "f1" (means over the classes that
-    occur), "per_class", "confusion" (rows: true), "ece" (expected calibration error), "reliability".
+    occur), "per_class", "confusion" (rows: true); "ece" (expected calibration error) and "reliability", of all crops
+    that have probabilities.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def classification_scores(
             for i, name in enumerate(class_names)
         },
         "confusion": confusion.tolist(),
-        **reliability(p, true, bins),
+        **reliability(p[(seen := np.isfinite(p).all(axis=1))], true[seen], bins),
     }
 
 
@@ -88,9 +89,11 @@ def reliability(probabilities: NDArray[np.floating], labels: IntArray, bins: int
 
     Returns
     -------
-    "ece" : expected calibration error in percent (Naeini et al. 2015). "reliability" : a row a bin that holds crops,
-    with "from", "to", "n", "confidence", "accuracy" as fractions.
+    "ece" : expected calibration error in percent (Naeini et al. 2015), None without crops.
+    "reliability" : a row a bin that holds crops, with "from", "to", "n", "confidence", "accuracy" as fractions.
     """
+    if not len(labels):
+        return {"ece": None, "reliability": []}
     best = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     place = np.minimum((best * bins).astype(int), bins - 1)

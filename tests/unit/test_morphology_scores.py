@@ -52,6 +52,15 @@ def test_what_was_abstained_from_or_not_labelled_is_counted_and_judged_by_no_oth
     assert (nobody["n"], nobody["accuracy"], nobody["accuracy_95"]) == (0, None, None)
 
 
+def test_a_crop_without_a_head_says_nothing_about_calibration() -> None:
+    logits, labels = made_up(50)
+    p = softmax(logits)
+    said = p.argmax(axis=1)
+    with_blank = classification_scores(np.vstack([p, [[np.nan] * 3]]), np.append(labels, 0), NAMES, np.append(said, -1))
+    assert with_blank == classification_scores(p, labels, NAMES, said) | {"abstained": 1}
+    assert classification_scores(np.full((1, 3), np.nan), np.zeros(1, int), NAMES, np.array([-1]))["ece"] is None
+
+
 def test_a_class_never_decided_on_has_no_precision_and_counts_as_nothing() -> None:
     p = np.array([[0.9, 0.1], [0.8, 0.2]])
     found = classification_scores(p, np.array([0, 1]), ("a", "b"))

@@ -100,8 +100,26 @@ def test_costs_and_abstention_change_what_is_decided(folder: Path) -> None:
     assert all(row[0] == 0 for row in costly["parts"]["class"]["confusion"])
     unsure = call(*words, "--abstain-below", 0.999)
     assert unsure["parts"]["class"]["n"] == 0
-    with pytest.raises(InputError, match=r"--threshold odd=0.3: no class 'odd'"):
-        call(*words, "--threshold", "odd=0.3")
+    for more, why in (
+        (("--threshold", "odd=0.3"), r"--threshold odd=0.3: no class 'odd'"),
+        (("--threshold", "head:small=0.3"), r"no part 'head'; judged are class"),
+        (("--part", "head"), r"--part head: these weights judge class"),
+        (("--agreement", 4), r"no crops on which 4 experts agree"),
+    ):
+        with pytest.raises(InputError, match=why):
+            call(*words, *more)
+
+
+def test_crops_of_classes_that_weights_do_not_know_are_counted(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"one label a crop, and the weights judge 3 parts; say of which with --part"):
+        call("evaluate", "morphology", folder / "one", "--weights", "morphology-mhsma")
+    found = call("evaluate", "morphology", folder / "one", "--weights", "morphology-mhsma", "--part", "head", "--json")
+    scores = found["parts"]["head"]
+    lines = (folder / "one" / "labels.csv").read_text(encoding="utf-8").splitlines()
+    normal = sum(line.split(",")[1] == "normal" for line in lines)
+    assert set(found["parts"]) == {"head"}
+    assert found["um_per_px"] is None
+    assert (scores["n"] + scores["abstained"], scores["other_classes"]) == (normal, 40 - normal)
 
 
 def test_one_command_gives_the_row_of_a_table(folder: Path) -> None:
