@@ -7,9 +7,10 @@ an equal budget on a CPU.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields
 from typing import Any, Literal, cast
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from casa.errors import InputError
@@ -66,7 +67,7 @@ def build_network(name: str, size: str = "T", variant: str = "paper", **override
     unknown = sorted(set(values) - {f.name for f in fields(base)} | set(overrides) & {"network", "variant"})
     if unknown:
         raise InputError(f"{name}: has no setting {', '.join(unknown)}")
-    config = replace(base, **values)
+    config = _typed(name, type(base), asdict(base) | values)
     _check(name, config)
     builder: dict[str, Any] = {"rostfine": RoSTFine, "timesformer": TimeSformer, "vivit": ViViT}
     network: Network = builder.get(name, ConvNet)(config)
@@ -83,17 +84,31 @@ def _base(name: str, variant: str) -> Config:
     return ViViTConfig() if name == "vivit" else ConvConfig(network=cast(ConvName, name))
 
 
+def _typed(name: str, kind: type[Config], values: dict[str, Any]) -> Config:
+    """A network's config of values as YAML has them; what is no number where one belongs is refused in one line."""
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{name}: {where}: {first['msg'].lower()} (got {first['input']!r})") from error
+
+
 def _check(name: str, config: Config) -> None:
     """Refuse values that do not fit each other, in one line."""
-    for key in ("size_px", "frames", "width"):
-        if getattr(config, key) < 1:
-            raise InputError(f"{name}: {key} {getattr(config, key)}: expected at least 1")
+    for key, value in asdict(config).items():
+        if isinstance(value, int) and not isinstance(value, bool) and key != "crop_px" and value < 1:
+            raise InputError(f"{name}: {key} {value}: expected at least 1")
+        if isinstance(value, float) and not 0 <= value < 1:
+            raise InputError(f"{name}: {key} {value:g}: expected a share from 0 up to, and not, 1")
     around = config.size_px - config.seen_px
     if config.crop_px < 0 or around < 0 or around % 2:
         raise InputError(
             f"{name}: crop_px {config.crop_px}: expected size_px {config.size_px} less an even number, or 0"
         )
     if isinstance(config, ConvConfig):
+        if name == "i3d" and config.frames < 2:
+            raise InputError(f"{name}: frames {config.frames}: expected at least 2, of which it takes the larger")
         if config.seen_px < 32:
             raise InputError(f"{name}: looks at {config.seen_px} px (crop_px or size_px): expected at least 32")
         if name == "vgg16" and config.motion:
@@ -114,10 +129,8 @@ def _check(name: str, config: Config) -> None:
     if isinstance(config, RoSTFineConfig):
         if not 1 <= config.selected <= config.patches:
             raise InputError(f"{name}: selected {config.selected}: a frame has {config.patches} patches")
-        if not config.branches or set(config.branches) - {"global", "spatial", "temporal"}:
-            raise InputError(f"{name}: branches {', '.join(config.branches)}: expected global, spatial, temporal")
-        if config.aggregation not in ("mean", "concat", "sum"):
-            raise InputError(f"{name}: aggregation {config.aggregation}: expected mean, concat or sum")
+        if not config.branches or len(set(config.branches)) < len(config.branches):
+            raise InputError(f"{name}: branches: expected some of global, spatial, temporal, each once")
 
 
 def parameters(network: nn.Module) -> int:

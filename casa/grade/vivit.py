@@ -32,7 +32,7 @@ class ViViTConfig(Look):
     heads: int = 12
 
     def __post_init__(self) -> None:
-        if self.frames % self.tubelet_frames:
+        if self.tubelet_frames < 1 or self.frames % self.tubelet_frames:
             raise InputError(f"vivit: {self.frames} frames are no multiple of the {self.tubelet_frames} of a tubelet")
 
 

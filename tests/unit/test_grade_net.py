@@ -160,7 +160,7 @@ def test_residual_paths_are_left_out_in_training_alone():
         (("rostfine", "T", "paper", {"heads": 5}), "no multiple of heads"),
         (("rostfine", "T", "paper", {"selected": 65}), "a frame has 64 patches"),
         (("rostfine", "T", "paper", {"branches": ()}), "branches"),
-        (("rostfine", "T", "paper", {"aggregation": "max"}), "aggregation max"),
+        (("rostfine", "T", "paper", {"aggregation": "max"}), "aggregation: input should be"),
         (("r3d", "T", "paper", {"patch_px": 8}), "no setting patch_px"),
         (("r3d", "T", "paper", {"network": "i3d"}), "no setting network"),
         (("slowfast", "T", "paper", {"frames": 6}), "multiple of 4"),
@@ -169,6 +169,14 @@ def test_residual_paths_are_left_out_in_training_alone():
         (("vgg16", "T", "paper", {"motion": True}), "one frame alone"),
         (("vivit", "T", "paper", {"frames": 5, "tubelet_frames": 2}), "no multiple"),
         (("timesformer", "T", "paper", {"frames": 0}), "frames 0"),
+        (("rostfine", "T", "paper", {"size_px": "large"}), "size_px: input should be a valid integer"),
+        (("rostfine", "T", "paper", {"frames": 2.5}), "frames: input should be a valid integer"),
+        (("rostfine", "T", "paper", {"heads": 0}), "heads 0: expected at least 1"),
+        (("rostfine", "T", "paper", {"depth": -1}), "depth -1: expected at least 1"),
+        (("rostfine", "T", "paper", {"drop_path": 2}), "drop_path 2: expected a share"),
+        (("rostfine", "T", "paper", {"branches": ["global", "global"]}), "each once"),
+        (("vivit", "T", "paper", {"tubelet_frames": 0}), "no multiple"),
+        (("i3d", "T", "paper", {"frames": 1}), "frames 1: expected at least 2"),
     ],
 )
 def test_what_cannot_be_built_is_one_line(arguments, message: str):
