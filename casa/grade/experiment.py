@@ -63,11 +63,13 @@ def run_folds(
     ------
     InputError : ``folder`` holds another training, or values do not fit. CasaError : it cannot be written.
     """
+    if config.calibrate and not config.inner_share:
+        raise InputError("calibrate: needs clips put aside to judge on; set inner_share above 0")
+    network, folds = new_network(config, seed), chosen_folds(config, dataset, seed)
     _claim(folder, config, dataset, seed)
-    network = new_network(config, seed)
     samples = samples_of(dataset, network, config.augment.shift_px)
     results = []
-    for fold in chosen_folds(config, dataset, seed):
+    for fold in folds:
         weights, table = folder / f"fold{fold.number}.pt", folder / f"fold{fold.number}.csv"
         base_rate = dataset.distribution[fold.train].mean(axis=0)
         if weights.exists() and table.exists():
@@ -85,9 +87,7 @@ def run_folds(
             network, config, pick(samples, learned), seed, state, aside,
             lambda log, number=fold.number: after_epoch(number, log),
         )  # fmt: skip
-        if config.calibrate:
-            if aside is None:
-                raise InputError("calibrate: needs clips put aside to judge on; set inner_share above 0")
+        if config.calibrate and aside is not None:
             calibrate(network, aside, base_rate)
         cpu_s = time.process_time() - start
         found = predict(network, samples.pictures[fold.test]) if len(fold.test) else np.empty((0, len(EXPERT_GRADES)))
@@ -283,7 +283,7 @@ def read_predictions(path: Path, number: int, base_rate: FloatArray, cpu_s: floa
 
 
 def _claim(folder: Path, config: GradeTrainConfig, dataset: ClipDataset, seed: int) -> None:
-    """Make ``folder`` this training's, or see that it is."""
+    """Make ``folder`` this training's, or see that it is. A training that has no weights yet has no claim."""
     digest = hashlib.sha256(dataset.counts.tobytes() + "".join(map(str, dataset.ids)).encode()).hexdigest()
     own = {"config": json.loads(config.model_dump_json(exclude={"only_folds"})), "seed": seed, "clips": digest}
     path = folder / "training.json"
@@ -294,7 +294,7 @@ def _claim(folder: Path, config: GradeTrainConfig, dataset: ClipDataset, seed: i
                 same = json.loads(path.read_text(encoding="utf-8")) == own
             except ValueError:
                 same = False
-            if not same:
+            if not same and any(folder.glob("fold*.pt")):
                 raise InputError(
                     f"{folder}: holds a training of another configuration, seed or set of clips; choose another -o, "
                     "or --force to replace it"

@@ -97,6 +97,7 @@ def test_a_fold_that_is_not_there_is_named(clips: ClipDataset, tmp_path: Path):
 def test_real_clips_have_no_facts(clips: ClipDataset, tmp_path: Path):
     with pytest.raises(InputError, match="nothing is known of these clips but their votes"):
         run_folds(config_of(facts_weight=0.1), clips, 0, tmp_path)
+    assert len(run_folds(config_of(only_folds=(0,)), clips, 0, tmp_path)) == 1  # the folder is not lost to a mistake
 
 
 def test_training_goes_on_from_weights_of_the_same_network_alone(clips: ClipDataset, tmp_path: Path):
@@ -134,8 +135,10 @@ def test_a_network_that_is_too_sure_is_drawn_towards_the_prior_and_keeps_its_for
 
 
 def test_calibration_needs_clips_put_aside(clips: ClipDataset, tmp_path: Path):
+    epochs: list[int] = []
     with pytest.raises(InputError, match="set inner_share above 0"):
-        run_folds(config_of(calibrate=True), clips, 0, tmp_path)
+        run_folds(config_of(calibrate=True), clips, 0, tmp_path, lambda fold, _log: epochs.append(fold))
+    assert epochs == []  # it is not said after hours of training
 
 
 def test_the_prior_gains_nothing_and_votes_themselves_gain_all(clips: ClipDataset):
