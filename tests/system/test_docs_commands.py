@@ -81,6 +81,7 @@ PARSED = {
     "docs/batch.md": "tests/system/test_batch.py and tests/system/test_batch_ray.py run them",
     "docs/calibration.md": "docs/tutorials/calibrate.md and tests/system/test_calibrate.py run them",
     "docs/detector.md": _HOURS,
+    "docs/grade.md": "tests/system/test_grading.py and tests/unit/test_grade_net_model.py run them",
     "docs/grade-training.md": _HOURS,
     "docs/morphology-training.md": _HOURS,
     "docs/viewer.md": _WINDOW,
