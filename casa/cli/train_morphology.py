@@ -30,6 +30,9 @@ def train_morphology(
     layout: Annotated[str | None, typer.Option(help="Layout of the folder, where it cannot be told.")] = None,
     agreement: Annotated[int, typer.Option(min=0, help="Only crops on which so many experts agree.")] = 0,
     um_per_px: Annotated[float | None, typer.Option(min=0.001, help="Scale of the crops.")] = None,
+    look: Annotated[
+        str | None, typer.Option(help="How the crops are seen: phase contrast, unstained, stained or Diff-Quik.")
+    ] = None,
     rendered: Annotated[int, typer.Option(min=8, help="How many heads are rendered, where they are wanted.")] = 2000,
     preset: Annotated[list[str] | None, typer.Option(help="Kind of rendered heads; repeat for several.")] = None,
     pretrained: Annotated[
@@ -50,8 +53,10 @@ def train_morphology(
 
     from casa.cli.output import print_json
     from casa.errors import InputError
+    from casa.morphology.domain import checked_look
     from casa.morphology.sets import load_set, rendered_set
 
+    look = checked_look(look)
     if threads:
         torch.set_num_threads(threads)
     path = recipe_path(config)
@@ -64,7 +69,9 @@ def train_morphology(
     if data is None:
         labelled = rendered_set(rendered, presets, settings, seed, part or ())
     else:
-        labelled = load_set(data, settings, part or (), layout, agreement, um_per_px)
+        labelled = load_set(data, settings, part or (), layout, agreement, um_per_px, look)
+    if folds and (len(labelled.parts) > 1 or settings.rendered is not None):
+        raise InputError(f"--folds {folds}: judges one --part, by a recipe without rendered heads")
     extra = None
     if settings.rendered is not None:
         extra = rendered_set(rendered, presets, settings, seed + 1, [p.name for p in labelled.parts])
@@ -83,6 +90,10 @@ def train_morphology(
     else:
         scores = ", ".join(f"{key} {value}" for key, value in entry.scores.items())
         typer.echo(f"{output / name}.pt: {scores}")
+        if "um_per_px" not in entry.knows:
+            typer.echo(
+                "! the scale of the crops is not known: whatever these weights class is marked; give --um-per-px"
+            )
 
 
 def recipe_path(name_or_path: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,10 +130,10 @@ def publish(
         knows={
             "classes": [f"{p.name}:{c}" if len(info.parts) > 1 else c for p in labelled.parts for c in p.classes],
             "abstain_below": info.abstain_below,
-            "um_per_px": [round(scale, 4) for scale in labelled.scales_um_per_px],
             "looks": list(labelled.looks),
             "photographs": not is_rendered,
-        },
+        }
+        | ({"um_per_px": [round(scale, 4) for scale in scales]} if all(scales := labelled.scales_um_per_px) else {}),
     )
     try:
         write_manifest(output, read_manifest(output) | {name: entry})
@@ -141,6 +141,16 @@ def publish(
     except OSError as error:
         raise CasaError(f"{output}: cannot be written ({error.strerror}); free space or choose another -o") from error
     return entry
+
+
+def _known(knows: Mapping[str, Any]) -> str:
+    """What pictures weights have learnt from, in words."""
+    kind = "photographs" if knows["photographs"] else "rendered heads alone, no photograph"
+    low, high = knows.get("um_per_px", (None, None))
+    scale = (
+        "at a scale that was not said" if low is None else f"of {f'{low:g} to ' if low != high else ''}{high:g} um/px"
+    )
+    return f"{kind} {scale}; {', '.join(knows['looks']) or 'how they are stained and lit was not said'}"
 
 
 def card_text(entry: ModelEntry, info: ModelInfo, made: Trained) -> str:
@@ -155,6 +165,8 @@ def card_text(entry: ModelEntry, info: ModelInfo, made: Trained) -> str:
         *(f"- {name}: {', '.join(classes)}" for name, classes in info.parts),
         "",
         f"sha256 `{entry.files['state'][1]}`",
+        "",
+        f"It knows (and outside of it results are marked): {_known(entry.knows)}.",
         "",
         "## Training data",
         f"{entry.trained_on}. Command: `{entry.command}`",

@@ -27,7 +27,8 @@ KNOWN_SCALES = {"hushem": 0.085, "scian": 0.19, "mhsma": 0.125, "smids": 0.085}
 class LabelledSet:
     """Crops, the parts their labels are of, and their splits ("" where they have none) and groups.
 
-    ``scales_um_per_px``, ``looks``: least and greatest scale of the pictures, and how they are stained and lit.
+    ``scales_um_per_px``, ``looks``: least and greatest scale of the pictures (0 where not known), and how they are
+    stained and lit.
     """
 
     name: str
@@ -50,6 +51,7 @@ def load_set(
     layout: str | None = None,
     agreement: int = 0,
     um_per_px: float | None = None,
+    look: str | None = None,
 ) -> LabelledSet:
     """A set on disk in one of the layouts of docs/morphology.md.
 
@@ -57,7 +59,7 @@ def load_set(
     ----------
     parts : of MHSMA's labels, several at once; empty for its head, or for the one set of classes of others.
     agreement : only crops on which so many experts agree. um_per_px : scale of the crops; None: as published, else as
-        if a crop were 8 um wide.
+        if a crop were 8 um wide. look : how the sperm are stained and lit; None: as published, else not known.
 
     Raises
     ------
@@ -74,7 +76,7 @@ def load_set(
         wanted = wanted or ("head",)
         labels = np.stack([read_heads(folder, layout, part).labels for part in wanted], axis=1)
         judged = tuple(Part(part, heads.class_names) for part in wanted)
-    return _prepared(heads, judged, labels, config, um_per_px)
+    return _prepared(heads, judged, labels, config, um_per_px, look)
 
 
 def rendered_set(
@@ -107,11 +109,17 @@ def rendered_set(
 
 
 def _prepared(
-    heads: HeadImages, parts: tuple[Part, ...], labels: np.ndarray | None, config: RecipeConfig, um_per_px: float | None
+    heads: HeadImages,
+    parts: tuple[Part, ...],
+    labels: np.ndarray | None,
+    config: RecipeConfig,
+    um_per_px: float | None,
+    look: str | None = None,
 ) -> LabelledSet:
-    scale = um_per_px or heads.um_per_px or KNOWN_SCALES.get(heads.name) or 8.0 / max(heads.images.shape[1:3])
-    crops = prepare(heads, config.size_px, labels, scale / config.um_per_px)
+    scale = um_per_px or heads.um_per_px or KNOWN_SCALES.get(heads.name) or 0.0
+    crops = prepare(heads, config.size_px, labels, (scale or 8.0 / max(heads.images.shape[1:3])) / config.um_per_px)
     if config.channels == 1:
         crops = gray(crops)
-    looks = (KNOWN_LOOKS[heads.name],) if heads.name in KNOWN_LOOKS else ()
+    look = look or KNOWN_LOOKS.get(heads.name)
+    looks = (look,) if look else ()
     return LabelledSet(heads.name, crops, parts, heads.splits, heads.groups, (scale, scale), looks)

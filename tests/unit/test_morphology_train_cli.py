@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from casa.cli.main import app
 from casa.errors import InputError
 from casa.morphology.datasets import rendered_heads, write_heads
+from casa.morphology.domain import UNKNOWN, outside
 from casa.morphology.predictors import groups_of
 from casa.weights import read_manifest
 
@@ -71,6 +72,20 @@ def test_training_makes_weights_manifest_and_card_that_agree(folder: Path) -> No
     assert "not a diagnosis" in card
     with pytest.raises(InputError, match="exists already"):
         call("train", "morphology", "-o", folder / "made", "--name", "tiny", "--config", folder / "recipe.yaml")
+
+
+def test_weights_say_what_pictures_they_know(folder: Path) -> None:
+    words = ("train", "morphology", folder / "one", "--config", folder / "recipe.yaml", "--epochs", 1, "--threads", 1,
+             "--name", "own", "--json")  # fmt: skip
+    call(*words, "-o", folder / "said", "--um-per-px", 0.19, "--look", "Stained")
+    call(*words, "-o", folder / "unsaid")
+    said, unsaid = (read_manifest(folder / name)["own"].knows for name in ("said", "unsaid"))
+    assert outside(said, 0.19, "stained") == ()
+    assert outside(unsaid, 0.19, "stained") == (UNKNOWN,)
+    card = (folder / "said" / "own.md").read_text(encoding="utf-8")
+    assert "It knows (and outside of it results are marked): photographs of 0.19 um/px; stained." in card
+    with pytest.raises(InputError, match="--look dark: expected one of"):
+        call(*words, "-o", folder / "dark", "--look", "dark")
 
 
 def test_evaluation_gives_figures_with_intervals(folder: Path) -> None:
