@@ -47,6 +47,7 @@ def clips(
     from casa.clips.sheet import write_sheets
     from casa.config import load_config
     from casa.errors import InputError
+    from casa.grade.data import read_card, says_simulated
     from casa.progress import progress
 
     flags = dict.fromkeys(FLAGS, 0)
@@ -74,7 +75,8 @@ def clips(
         with progress("cutting clips", None) as bar:
             made = clips_of(what, video, tracks, settings, calibration, bar)
             count = write_clips(folder, counted(made), source=Path(what).name, force=force)
-    sheets = write_sheets(folder, iterate_clips(folder), count) if sheet and count else []
+    kind = "simulated clips" if output is None and says_simulated(read_card(folder)) else "clips"
+    sheets = write_sheets(folder, iterate_clips(folder), count, kind=kind) if sheet and count else []
     result = {
         "clips": count,
         "tracks": len(seen),

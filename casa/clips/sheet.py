@@ -31,16 +31,23 @@ _COLOURS = {
 Image = NDArray[np.uint8]
 
 
-def contact_sheets(clips: Iterable[Clip], total: int, notes: Mapping[int, str] | None = None) -> Iterator[Image]:
-    """Sheets (h, w, 3) RGB of up to 12 of ``total`` clips each; ``notes`` are put beside a clip by its id."""
+def contact_sheets(
+    clips: Iterable[Clip], total: int, notes: Mapping[int, str] | None = None, kind: str = "clips"
+) -> Iterator[Image]:
+    """Sheets (h, w, 3) RGB of up to 12 of ``total`` clips each; ``notes`` are put beside a clip by its id.
+
+    ``kind`` is what the title calls the clips: ``simulated clips`` where nobody is to take them for real ones.
+    """
     pages = -(-total // ROWS_PER_SHEET)
     left = iter(clips)
     for number, page in enumerate(iter(lambda: list(islice(left, ROWS_PER_SHEET)), []), start=1):
-        yield _sheet(page, notes or {}, f"{total} clips" + (f", sheet {number} of {pages}" if pages > 1 else ""))
+        yield _sheet(page, notes or {}, f"{total} {kind}" + (f", sheet {number} of {pages}" if pages > 1 else ""))
 
 
-def write_sheets(folder: Path, clips: Iterable[Clip], total: int, notes: Mapping[int, str] | None = None) -> list[Path]:
-    """Write ``sheet-01.png`` and so on, and remove older ones; gives their paths.
+def write_sheets(
+    folder: Path, clips: Iterable[Clip], total: int, notes: Mapping[int, str] | None = None, kind: str = "clips"
+) -> list[Path]:
+    """Write ``sheet-01.png`` and so on (see ``contact_sheets``), and remove older ones; gives their paths.
 
     Raises
     ------
@@ -50,7 +57,7 @@ def write_sheets(folder: Path, clips: Iterable[Clip], total: int, notes: Mapping
     try:
         for old in folder.glob("sheet-*.png"):
             old.unlink()
-        for number, sheet in enumerate(contact_sheets(clips, total, notes), start=1):
+        for number, sheet in enumerate(contact_sheets(clips, total, notes, kind), start=1):
             paths.append(folder / f"sheet-{number:02d}.png")
             paths[-1].write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
     except OSError as error:

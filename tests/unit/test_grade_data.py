@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from casa.cells import Clip
 from casa.cli.grade import app
+from casa.cli.main import app as casa
 from casa.clips import write_clips
 from casa.errors import CasaError, InputError
 from casa.evaluate.agreement import fleiss_kappa, kappa_interval
@@ -204,6 +205,15 @@ def test_a_card_says_clearly_whether_its_clips_are_simulated(folder):
         for ask in (read_dataset, agreement_of, lambda path: simulated_dataset(2, 0, path)):
             with pytest.raises(InputError, match=r"dataset.toml: simulated: expected true or false, got"):
                 ask(folder)
+
+
+def test_the_contact_sheet_of_simulated_clips_says_so(folder):
+    sheets = []
+    for said in ("true", "false"):
+        (folder / "dataset.toml").write_text(f"simulated = {said}\n")
+        assert CliRunner().invoke(casa, ["clips", str(folder)]).exit_code == 0
+        sheets.append((folder / "sheet-01.png").read_bytes())
+    assert sheets[0] != sheets[1]
 
 
 # agreement
