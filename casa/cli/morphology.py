@@ -150,7 +150,7 @@ def _print(result: dict[str, Any]) -> None:
         print(f"acrosome: median {median['acrosome_share']:.0%} of the head ({share})")
     for part, counts in result["classes"].items():
         print(f"{part}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    for reason in result["outside"]:
+    for reason in result["outside"] if result["classes"] else ():
         print(f"a guess: {reason}")
     if result["weights"] is None:
         print("not classed: no classifier was given (--weights)")

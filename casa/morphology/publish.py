@@ -38,7 +38,7 @@ class Trained:
 def split_off(labelled: LabelledSet, seed: int) -> tuple[Crops, Crops]:
     """Crops to train on and crops to fit temperatures on: the set's own splits, else a random 15 %. Never its test."""
     splits = np.array(labelled.splits)
-    if (splits == "valid").any():
+    if (splits == "valid").any() and (splits == "train").any():
         return labelled.of_split("train"), labelled.of_split("valid")
     usable = np.flatnonzero(splits != "test")
     order = np.random.default_rng((seed, 71)).permutation(usable)

@@ -60,7 +60,7 @@ def fingerprint(*parts: str | np.ndarray) -> str:
     """A name for what a training is made of: recipe, crops, labels."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else np.ascontiguousarray(part))
+        digest.update(part.encode() if isinstance(part, str) else part.tobytes())
         digest.update(b"\0")
     return digest.hexdigest()
 

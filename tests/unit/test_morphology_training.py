@@ -23,7 +23,9 @@ from casa.morphology.distill import (
     view_rings,
 )
 from casa.morphology.networks import Classifier, Part, Segmenter, SmallEncoder
+from casa.morphology.publish import split_off
 from casa.morphology.recipe import RecipeConfig, load_recipe, train_member
+from casa.morphology.sets import LabelledSet
 from casa.morphology.soft_tuning import (
     OPEN_DILATIONS,
     TuneConfig,
@@ -238,6 +240,18 @@ def test_a_state_of_other_crops_or_of_another_recipe_is_refused(tmp_path: Path) 
     for recipe, crops in ((config, other), (longer, first)):
         with pytest.raises(InputError, match="of another recipe or of other crops"):
             train_member(recipe, PARTS, crops, crops, Run(0, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("splits", "trained", "held_out"), [(("train", "valid", "test"), 8, 8), (("", "valid", "test"), 14, 2)]
+)
+def test_crops_for_the_temperature_are_neither_trained_on_nor_tested(
+    splits: tuple[str, ...], trained: int, held_out: int
+) -> None:
+    crops = ellipses(24)
+    made = LabelledSet("own", crops, PARTS, tuple(np.repeat(splits, 8)), ("",) * 24)
+    train, rest = split_off(made, 0)
+    assert (len(train), len(rest)) == (trained, held_out)
 
 
 def test_the_teacher_follows_the_student_slowly() -> None:
