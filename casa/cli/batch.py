@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_result, check_log
-from casa.cli.options import Backend, ConfigName, Device, Grade, Json, Morphology, MorphologyWeights
+from casa.cli.options import Backend, ConfigName, Device, Grade, GradeWeights, Json, Morphology, MorphologyWeights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +48,7 @@ def batch(
     backend: Backend = None,
     device: Device = None,
     grade: Grade = None,
+    grade_weights: GradeWeights = None,
     morphology: Morphology = None,
     morphology_weights: MorphologyWeights = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop each recording after so many frames.")] = None,
@@ -72,7 +73,7 @@ def batch(
     from casa.batch.store import open_store
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, stop_on_interrupt
-    from casa.cli.replay import check_morphology
+    from casa.cli.replay import check_networks
     from casa.config import load_config
     from casa.errors import InputError
     from casa.progress import progress
@@ -86,11 +87,12 @@ def batch(
         "detect.backend": backend,
         "detect.device": device,
         "grade.enabled": grade,
+        "grade.weights": grade_weights,
         "morphology.enabled": morphology,
         "morphology.weights": morphology_weights,
     }
     asked = load_config(config, overrides)
-    check_morphology(morphology_weights, asked)
+    check_networks(grade_weights, morphology_weights, asked)
     check_log(audit_log)
     settings = resolved(asked, cluster is not None, gpus)
     items = find(inputs, skip_duplicates, _warn)

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_recording, check_log
-from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Grade, Json, Morphology, MorphologyWeights
+from casa.cli.options import (
+    Backend,
+    CalibrationName,
+    ConfigName,
+    Device,
+    Grade,
+    GradeWeights,
+    Json,
+    Morphology,
+    MorphologyWeights,
+)
 
 if TYPE_CHECKING:
     from casa.engine.live import LiveResult
@@ -42,6 +52,7 @@ def live(
     device: Device = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
     grade: Grade = None,
+    grade_weights: GradeWeights = None,
     graders: Annotated[
         int | None, typer.Option(min=1, max=32, help="How many processes grade; with --grade.", show_default=False)
     ] = None,
@@ -65,7 +76,7 @@ def live(
     from casa.cli.calibrate_use import warn_of
     from casa.cli.found import chosen_weights
     from casa.cli.output import print_json, refuse_existing
-    from casa.cli.replay import check_morphology, result_json
+    from casa.cli.replay import check_networks, result_json
     from casa.cli.stopping import StopEvent
     from casa.cli.values import seconds_of
     from casa.config import load_config
@@ -81,6 +92,7 @@ def live(
         "detect.backend": backend,
         "detect.device": device,
         "grade.enabled": grade,
+        "grade.weights": grade_weights,
         "grade.graders": graders,
         "morphology.enabled": morphology,
         "morphology.weights": morphology_weights,
@@ -88,7 +100,7 @@ def live(
         "live.segment_s": None if segment is None else seconds_of("--segment", segment),
     }
     settings = load_config(config, overrides)
-    check_morphology(morphology_weights, settings)
+    check_networks(grade_weights, morphology_weights, settings)
     if graders is not None and not settings.grade.enabled:
         raise InputError("--graders: nothing is graded without --grade")
     if settings.graph.runner == "serial":

@@ -109,6 +109,11 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # a file that no command had foreseen: the full disk, the folder that is gone
+        if error.filename is None:
+            raise
+        _say(f"{error.filename}: {error.strerror}; free space, or choose another place")
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -13,6 +13,10 @@ ConfigName = Annotated[str, typer.Option(help="Configuration (name or YAML file)
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an output that exists.")]
 Grade = Annotated[bool | None, typer.Option("--grade/--no-grade", help="Let a network grade sperm as experts would.")]
+GradeWeights = Annotated[
+    str | None,
+    typer.Option(help="Weights for --grade: a name in `casa models list`, or a file.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Keys = Annotated[Path | None, typer.Option(help="Folder with this client's keys (`casa keys`).")]
 Morphology = Annotated[

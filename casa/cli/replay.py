@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from casa.cli.audit import AuditOption, audit_recording, check_log
-from casa.cli.options import Backend, CalibrationName, ConfigName, Device, Grade, Morphology, MorphologyWeights
+from casa.cli.options import (
+    Backend,
+    CalibrationName,
+    ConfigName,
+    Device,
+    Grade,
+    GradeWeights,
+    Morphology,
+    MorphologyWeights,
+)
 from casa.cli.sample_report import AsPdf, pdf_beside
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ def replay(
     ] = None,
     drift: Annotated[bool | None, typer.Option("--drift/--no-drift", help="Remove the drift of the field.")] = None,
     grade: Grade = None,
+    grade_weights: GradeWeights = None,
     morphology: Morphology = None,
     morphology_weights: MorphologyWeights = None,
     every_nth: Annotated[int | None, typer.Option(help="Analyse every n-th frame only.")] = None,
@@ -71,12 +81,13 @@ def replay(
         "kinematics.jitter_px": _jitter(jitter_px),
         "kinematics.drift": drift,
         "grade.enabled": grade,
+        "grade.weights": grade_weights,
         "morphology.enabled": morphology,
         "morphology.weights": morphology_weights,
         "graph.runner": "serial" if serial else None,
     }
     settings = load_config(config, overrides)
-    check_morphology(morphology_weights, settings)
+    check_networks(grade_weights, morphology_weights, settings)
     output = output or Path(f"{Path(video.rstrip('/').replace(':', '_')).stem}.h5")
     page = output.with_suffix(".html")
     refuse_existing(output, force)
@@ -108,11 +119,13 @@ def replay(
         view_in_process(output, video)
 
 
-def check_morphology(weights: str | None, settings: Any) -> None:
-    """Raise InputError where weights are named and no head is examined."""
+def check_networks(grade_weights: str | None, morphology_weights: str | None, settings: Any) -> None:
+    """Raise InputError where weights are named, and nothing is asked of them."""
     from casa.errors import InputError
 
-    if weights is not None and not settings.morphology.enabled:
+    if grade_weights is not None and not settings.grade.enabled:
+        raise InputError("--grade-weights: nothing is graded without --grade")
+    if morphology_weights is not None and not settings.morphology.enabled:
         raise InputError("--morphology-weights: no head is examined without --morphology")
 
 

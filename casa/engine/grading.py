@@ -168,7 +168,7 @@ class GradeStage:
         """What is wrong with the network, where it gave numbers of no clip at all."""
         if self._n["graded"] or NO_NUMBERS not in self.faults:
             return None
-        return f"grades: {NO_NUMBERS}: choose other weights than {self._config.weights} (grade.weights)"
+        return f"grades: {NO_NUMBERS}: choose other --grade-weights than {self._config.weights}"
 
     def _fail(self, fault: str, count: int = 1) -> None:
         """Of failed clips there is no grade: never a grade of nothing."""

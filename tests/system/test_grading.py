@@ -75,9 +75,9 @@ def test_a_network_that_gives_no_numbers_ends_the_command_and_not_the_session(tm
     content["state"] = {name: torch.full_like(values, float("nan")) for name, values in content["state"].items()}
     torch.save(content, tmp_path / "broken.pt")
     config = tmp_path / "c.yaml"
-    config.write_text(f"grade: {{enabled: true, weights: {tmp_path / 'broken.pt'}}}\nsource: {{max_frames: 75}}\n")
-    line = f"grades: {NO_NUMBERS}: choose other weights than {tmp_path}/broken.pt"
-    options = ["--config", str(config), "--json"]
+    config.write_text("source: {max_frames: 75}\n")
+    line = f"grades: {NO_NUMBERS}: choose other --grade-weights than {tmp_path}/broken.pt"
+    options = ["--config", str(config), "--grade", "--grade-weights", str(tmp_path / "broken.pt"), "--json"]
     done = casa("replay", str(simulated_video), "-o", str(tmp_path / "x.h5"), "--no-report", *options, cwd=tmp_path)
     assert done.returncode == 1
     assert line in done.stderr

@@ -145,6 +145,9 @@ def test_wrong_calls_are_one_line(tmp_path: Path, monkeypatch):
     for arguments, why in (
         (["replay", SOURCE, "--morphology-weights", "morphology"], "without --morphology"),
         (["live", "--morphology-weights", "morphology"], "without --morphology"),
+        (["replay", SOURCE, "--grade-weights", "grade"], "nothing is graded without --grade"),
+        (["live", "--grade-weights", "grade"], "nothing is graded without --grade"),
+        (["replay", SOURCE, "--grade", "--grade-weights", "shapes"], "no such grade network"),
         (["replay", SOURCE, "--morphology", "--morphology-weights", "shapes"], "no such morphology network"),
         (["grader", "--task", "x"], "expected grade, morphology or both"),
         (["grader", "ipc:///nowhere/at/all", "--task", "morphology"], "no session with morphology"),
