@@ -89,7 +89,7 @@ def _outline(plane: Plane, centre: FloatArray, long: FloatArray, short: FloatArr
     polar = cv2.remap(
         plane, xs.astype(np.float32), ys.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    path, contrast = _rim(polar)
+    path, contrast = _rim(np.asarray(polar, np.float32))
     rho = _RHO[path]
     points = np.stack([centre[k] + rays[k] * rho for k in range(2)], axis=1)
     mask = np.zeros(plane.shape, np.uint8)
