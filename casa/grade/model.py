@@ -98,7 +98,7 @@ class Grader:
             return GradeTable.empty()
         found = np.concatenate([self._grade(clips[k : k + self._batch]) for k in range(0, len(clips), self._batch)])
         known = np.flatnonzero(np.isfinite(found).all(axis=(1, 2)))
-        found, clips = found[known], [clips[row] for row in known]
+        found, clips = found[known], [clips[row] for row in known.tolist()]
         if not clips:
             return GradeTable.empty()
         parts = {name: np.full((len(clips), 5), np.nan) for name in PARTS}
