@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-FPS_HZ, VIDEO_S, HEADS = 50.0, 12, 60
+FPS_HZ, VIDEO_S, HEADS = 50.0, 6, 60
 _BEAT_MS = 5
 
 
